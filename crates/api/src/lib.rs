@@ -1,0 +1,14 @@
+//! What Kubernetes objects mean: the table of kinds, defaults, validation, selectors, quantities, patches and columns.
+//!
+//! Pure functions over values: no async, no files, no sockets. The API server calls these on an object's way in,
+//! controllers and kubelets on its way out.
+#![forbid(unsafe_code)]
+
+pub mod field;
+pub mod kind;
+pub mod kinds;
+pub mod object;
+
+pub use field::{FieldError, FieldErrors};
+pub use kind::{Column, Kind, Subresource};
+pub use object::{Meta, Object, ObjectKey};

@@ -1,0 +1,1 @@
+//! nftables over netlink: tables, chains, maps and rules, changed in one transaction.
