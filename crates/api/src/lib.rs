@@ -4,11 +4,25 @@
 //! controllers and kubelets on its way out.
 #![forbid(unsafe_code)]
 
+pub mod columns;
+pub mod discovery;
 pub mod field;
 pub mod kind;
 pub mod kinds;
+pub mod merge;
+pub mod meta;
+pub mod names;
 pub mod object;
+pub mod openapi;
+pub mod patch;
+pub mod quantity;
+pub mod schema;
+pub mod selector;
+pub mod table;
 
 pub use field::{FieldError, FieldErrors};
 pub use kind::{Column, Kind, Subresource};
 pub use object::{Meta, Object, ObjectKey};
+pub use patch::PatchError;
+pub use quantity::Quantity;
+pub use selector::{FieldSelector, Selector};
