@@ -1,1 +1,19 @@
+//! The Kubernetes API over HTTP: authenticates, authorizes, admits, validates, stores, watches and streams.
+//!
+//! The only crate that touches the store.
 #![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod auth;
+pub mod body;
+pub mod bootstrap;
+pub mod objects;
+pub mod pki;
+pub mod rbac;
+pub mod reviews;
+pub mod status;
+pub mod streams;
+pub mod tokens;
+
+pub use objects::Objects;
+pub use status::Status;
