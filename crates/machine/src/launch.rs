@@ -1,0 +1,92 @@
+//! Starts a machine: a launcher process enters the machine's cgroups, unshares its namespaces and forks PID 1, which
+//! waits until the network stands.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use crate::record::Machine;
+use crate::{During, Error, Result, mounts};
+
+/// Name of the hidden subcommand that becomes PID 1; its one argument is the machine's name.
+pub(crate) const INIT_COMMAND: &str = "machine-init";
+
+/// A machine whose PID 1 waits for its network.
+pub struct Launched {
+    pub pid: i32,
+    control: UnixStream,
+}
+
+impl Launched {
+    /// Lets PID 1 go on; returns when it has laid its mounts and started its program.
+    ///
+    /// # Errors
+    /// With what PID 1 said, if it couldn't.
+    pub fn proceed(mut self) -> Result<()> {
+        self.control.write_all(b"go\n").during("starting the machine's init")?;
+        let mut answer = String::new();
+        BufReader::new(self.control).read_line(&mut answer).during("waiting for the machine's init")?;
+        match answer.trim_end() {
+            "ok" => Ok(()),
+            "" => Err(Error::Refused("the machine's init died; its log says why".into())),
+            said => Err(Error::Refused(said.into())),
+        }
+    }
+}
+
+/// Writes the record, prepares the machine's files and starts its PID 1 from this very program.
+///
+/// Blocks for some milliseconds. The network namespace `/proc/<pid>/ns/net` is there when it returns.
+pub fn launch(machine: &mut Machine) -> Result<Launched> {
+    let paths = machine.paths();
+    fs::create_dir_all(&paths.state).during(format!("making {}", paths.state.display()))?;
+    fs::create_dir_all(&paths.run).during(format!("making {}", paths.run.display()))?;
+    for directory in mounts::prepare(machine)? {
+        if !machine.made_directories.contains(&directory) {
+            machine.made_directories.push(directory);
+        }
+    }
+    machine.save()?;
+
+    let (control, theirs) = UnixStream::pair().during("making the control socket")?;
+    let log = open_log(machine)?;
+    let errors = log.try_clone().during("opening the machine's log")?;
+    let mut launcher = Command::new("/proc/self/exe")
+        .args([INIT_COMMAND, &machine.name])
+        .envs(&machine.program.env)
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(log)
+        .stderr(errors)
+        .spawn()
+        .during("starting the machine's launcher")?;
+
+    let mut reader = BufReader::new(control.try_clone().during("reading from the launcher")?);
+    let mut line = String::new();
+    reader.read_line(&mut line).during("waiting for the launcher")?;
+    let status = launcher.wait().during("waiting for the launcher")?;
+    let said = line.trim_end();
+    let Ok(pid) = said.parse() else {
+        let said = if said.is_empty() { format!("it ended with {status}") } else { said.to_owned() };
+        return Err(Error::Refused(format!("the machine's namespaces can't be made: {said}")));
+    };
+    machine.save_pid(pid)?;
+    Ok(Launched { pid, control })
+}
+
+fn open_log(machine: &Machine) -> Result<File> {
+    let path = machine.paths().log();
+    rotate(&path).during(format!("rotating {}", path.display()))?;
+    OpenOptions::new().create(true).append(true).open(&path).during(format!("opening {}", path.display()))
+}
+
+/// One older log is kept, so that a machine that runs for long and often doesn't fill the disk.
+fn rotate(path: &std::path::Path) -> io::Result<()> {
+    const MOST_BYTES: u64 = 16 << 20;
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.len() > MOST_BYTES => fs::rename(path, path.with_extension("log.1")),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,62 @@
+//! Stops a machine, and removes it with all that it left on the host.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::record::Machine;
+use crate::{During, Result, cgroups};
+
+/// Longer than PID 1 gives its own processes.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Ends all that runs in the machine; its state stays. Doing it again is no error. Blocks until it has ended.
+pub fn stop(machine: &Machine) -> Result<()> {
+    if let Some(pid) = machine.pid().and_then(Pid::from_raw) {
+        let process = pidfd_open(pid, PidfdFlags::empty()).during("opening the machine's init")?;
+        for (signal, wait) in [(Signal::TERM, Some(GRACE)), (Signal::KILL, None)] {
+            // It may have ended between; then the wait below returns at once.
+            let _ended_already = pidfd_send_signal(&process, signal);
+            if ended(&process, wait).during("waiting for the machine to end")? {
+                break;
+            }
+        }
+    }
+    cgroups::remove(&machine.name)?;
+    remove_directory(&machine.paths().run)
+}
+
+/// Stops the machine and forgets it: state, images, volumes, and the mount points that were made for it.
+pub fn remove(machine: &Machine) -> Result<()> {
+    stop(machine)?;
+    remove_directory(&machine.paths().state)?;
+    for directory in &machine.made_directories {
+        // Only when nothing else has put anything there since.
+        if let Err(error) = fs::remove_dir(directory) {
+            tracing::debug!(directory = %directory.display(), %error, "a mount point stays");
+        }
+    }
+    Ok(())
+}
+
+fn ended(process: &impl AsFd, wait: Option<Duration>) -> io::Result<bool> {
+    let timeout = match wait {
+        Some(wait) => PollTimeout::try_from(wait.as_millis() as i32).unwrap_or(PollTimeout::MAX),
+        None => PollTimeout::NONE,
+    };
+    Ok(poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], timeout)? > 0)
+}
+
+fn remove_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).during(format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
