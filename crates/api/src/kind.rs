@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
+use crate::columns::age_of;
 use crate::field::FieldErrors;
 
 /// A served kind. Built with struct update from [`Kind::NONE`], so that an entry names only what is particular to it.
@@ -20,7 +21,7 @@ pub struct Kind {
     /// In discovery's order. Kinds that are asked but not stored (reviews) have only `create`.
     pub verbs: &'static [&'static str],
     pub subresources: &'static [Subresource],
-    /// k8s-openapi's schema of the kind, descriptions and all.
+    /// k8s-openapi's schema of the kind, descriptions and all: a reference into the generator's definitions.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// Upstream's printer columns, `Name` and `Age` included; cells come from `row`.
     pub columns: &'static [Column],
@@ -39,10 +40,58 @@ pub struct Kind {
     pub selectable_names: &'static [&'static str],
     /// How names are checked.
     pub names: NameRule,
-    /// `metadata.generation` counts the changes of `spec`.
+    /// `metadata.generation` counts the changes of `spec`, or of all but `metadata` and `status` where there is none.
     pub has_generation: bool,
+    /// A PUT of an object that isn't there makes it (upstream's `AllowCreateOnUpdate`).
+    pub create_on_update: bool,
+    /// A PUT without `metadata.resourceVersion` is taken (upstream's `AllowUnconditionalUpdate`).
+    pub unconditional_update: bool,
+    /// Set when objects of this kind are stored as another kind or version.
+    pub stored_as: Option<&'static StoredAs>,
     /// False for a kind that is stored but that nothing acts on yet: its create answers with a `Warning`.
     pub acted_on: bool,
+}
+
+impl Kind {
+    /// What most kinds have: `v1`, in a namespace, nothing of its own to default or check, columns Name and Age.
+    pub const NONE: Self = Self {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        subresources: &[],
+        schema: |_| Schema::default(),
+        columns: &[Column::NAME, Column::AGE],
+        row: |object, now| vec![name_of(object), age_of(object, now)],
+        default: |_| {},
+        validate: |_, _| FieldErrors::new(),
+        prepare: |_, _| {},
+        selectable: |_| Vec::new(),
+        selectable_names: &[],
+        names: NameRule::DnsSubdomain,
+        has_generation: false,
+        create_on_update: false,
+        unconditional_update: true,
+        stored_as: None,
+        acted_on: false,
+    };
+
+    /// The kind under whose resource objects of this kind are kept.
+    pub fn storage(&'static self) -> &'static Self {
+        self.stored_as.map_or(self, |stored| stored.kind)
+    }
+}
+
+/// How a kind maps to the one it is stored as. Both directions rewrite `apiVersion` and whatever differs.
+pub struct StoredAs {
+    pub kind: &'static Kind,
+    pub to_stored: fn(&mut Value),
+    pub from_stored: fn(&mut Value),
 }
 
 /// A subresource: `status`, `scale`, `binding`, `eviction`, `log`, `exec` …
@@ -65,6 +114,37 @@ pub struct Column {
     pub description: &'static str,
     /// 0 is always shown; 1 only with `-o wide`.
     pub priority: i32,
+}
+
+impl Column {
+    pub const NAME: Self = Self {
+        name: "Name",
+        r#type: "string",
+        format: "name",
+        description: "Name of the object, unique among its kind in its namespace.",
+        priority: 0,
+    };
+    pub const AGE: Self = Self::text("Age", "Time since the object was made.");
+
+    /// A column of text that is always shown.
+    pub const fn text(name: &'static str, description: &'static str) -> Self {
+        Self { name, r#type: "string", format: "", description, priority: 0 }
+    }
+
+    /// A column of whole numbers that is always shown.
+    pub const fn number(name: &'static str, description: &'static str) -> Self {
+        Self { name, r#type: "integer", format: "", description, priority: 0 }
+    }
+
+    /// The same column, shown only with `-o wide`.
+    pub const fn wide(self) -> Self {
+        Self { priority: 1, ..self }
+    }
+}
+
+/// The Name column's cell.
+fn name_of(object: &Value) -> Value {
+    object.pointer("/metadata/name").cloned().unwrap_or_default()
 }
 
 /// Upstream's name validation functions.

@@ -1,0 +1,19 @@
+//! Changes to objects on their way in, as expressions.
+
+use k8s_openapi::api::admissionregistration::v1::MutatingAdmissionPolicy;
+
+use crate::kind::Kind;
+use crate::kinds::part::{schema_of, verbs};
+
+pub static MUTATING_ADMISSION_POLICY: Kind = Kind {
+    group: "admissionregistration.k8s.io",
+    kind: "MutatingAdmissionPolicy",
+    plural: "mutatingadmissionpolicies",
+    singular: "mutatingadmissionpolicy",
+    categories: &["api-extensions"],
+    namespaced: false,
+    verbs: verbs::ALL,
+    schema: schema_of::<MutatingAdmissionPolicy>,
+    has_generation: true,
+    ..Kind::NONE
+};

@@ -1,0 +1,20 @@
+//! Rules about objects on their way in, as expressions.
+
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
+
+use crate::kind::Kind;
+use crate::kinds::part::{schema_of, subresources, verbs};
+
+pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
+    group: "admissionregistration.k8s.io",
+    kind: "ValidatingAdmissionPolicy",
+    plural: "validatingadmissionpolicies",
+    singular: "validatingadmissionpolicy",
+    categories: &["api-extensions"],
+    namespaced: false,
+    verbs: verbs::ALL,
+    subresources: &[subresources::status("ValidatingAdmissionPolicy")],
+    schema: schema_of::<ValidatingAdmissionPolicy>,
+    has_generation: true,
+    ..Kind::NONE
+};

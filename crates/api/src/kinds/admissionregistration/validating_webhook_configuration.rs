@@ -1,0 +1,19 @@
+//! Webhooks that refuse objects on their way in.
+
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+
+use crate::kind::Kind;
+use crate::kinds::part::{schema_of, verbs};
+
+pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
+    group: "admissionregistration.k8s.io",
+    kind: "ValidatingWebhookConfiguration",
+    plural: "validatingwebhookconfigurations",
+    singular: "validatingwebhookconfiguration",
+    categories: &["api-extensions"],
+    namespaced: false,
+    verbs: verbs::ALL,
+    schema: schema_of::<ValidatingWebhookConfiguration>,
+    has_generation: true,
+    ..Kind::NONE
+};

@@ -1,0 +1,5 @@
+//! Who holds what, until when.
+
+mod lease;
+
+pub use lease::LEASE;

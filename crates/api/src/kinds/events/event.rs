@@ -1,0 +1,19 @@
+//! The core group's events in their newer shape.
+
+use k8s_openapi::api::events::v1::Event;
+
+use crate::kind::Kind;
+use crate::kinds::part::{schema_of, verbs};
+
+pub static EVENT: Kind = Kind {
+    group: "events.k8s.io",
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short_names: &["ev"],
+    verbs: verbs::ALL,
+    schema: schema_of::<Event>,
+    acted_on: true,
+    create_on_update: true,
+    ..Kind::NONE
+};

@@ -1,0 +1,20 @@
+//! Who has a role everywhere.
+
+use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
+
+use crate::kind::{Kind, NameRule};
+use crate::kinds::part::{schema_of, verbs};
+
+pub static CLUSTER_ROLE_BINDING: Kind = Kind {
+    group: "rbac.authorization.k8s.io",
+    kind: "ClusterRoleBinding",
+    plural: "clusterrolebindings",
+    singular: "clusterrolebinding",
+    namespaced: false,
+    verbs: verbs::ALL,
+    schema: schema_of::<ClusterRoleBinding>,
+    names: NameRule::PathSegment,
+    acted_on: true,
+    create_on_update: true,
+    ..Kind::NONE
+};
