@@ -114,9 +114,8 @@ fn keep_running(machine: &Machine) -> Result<ExitCode> {
         };
         match next_signal(&signals, wait)? {
             Some(Signal::SIGCHLD) => {
-                if reap(program.as_ref()) {
-                    program = None;
-                }
+                let ended = reap(program.as_ref());
+                program = program.filter(|_| !ended);
             }
             Some(_) => return shut_down(&signals, program),
             None => {}
