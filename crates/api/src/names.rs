@@ -95,7 +95,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
         _ => {
             let shape = regex_error(QUALIFIED_NAME_MESSAGE, QUALIFIED_NAME_FORMAT, &["MyName", "my.name", "123-abc"]);
             wrong.push(format!(
-                "a qualified name {shape} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {shape} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ));
             return wrong;
         }

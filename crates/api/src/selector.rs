@@ -1,8 +1,12 @@
 //! Label and field selectors, as strings in requests and as objects in specs.
 
+mod parse;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::names;
 
 /// A malformed selector, in upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,12 +24,15 @@ pub struct Selector {
 pub struct Requirement {
     pub key: String,
     pub operator: Operator,
+    /// Sorted, each once.
     pub values: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
+    /// Also `=` and `==`.
     In,
+    /// Also `!=`. An absent label isn't in any set.
     NotIn,
     Exists,
     DoesNotExist,
@@ -35,23 +42,47 @@ pub enum Operator {
 
 impl Selector {
     /// `a=b,c!=d,e in (f,g),h,!i`.
+    ///
+    /// # Errors
+    /// With the message of upstream's parser.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let _ = text;
-        todo!()
+        Ok(Self { requirements: parse::requirements(text)? })
     }
 
     /// An empty selector matches everything; an absent one nothing, which is the caller's affair.
+    ///
+    /// # Errors
+    /// If an operator is unknown or its values don't suit it.
     pub fn from_label_selector(selector: &LabelSelector) -> Result<Self, SelectorError> {
-        let _ = selector;
-        todo!()
+        let labels = selector.match_labels.iter().flatten();
+        let mut requirements = labels
+            .map(|(key, value)| Requirement::checked(key, Operator::In, vec![value.clone()]))
+            .collect::<Result<Vec<_>, _>>()?;
+        for expression in selector.match_expressions.iter().flatten() {
+            let operator = match expression.operator.as_str() {
+                "In" => Operator::In,
+                "NotIn" => Operator::NotIn,
+                "Exists" => Operator::Exists,
+                "DoesNotExist" => Operator::DoesNotExist,
+                other => return Err(SelectorError(format!("{other:?} is not a valid label selector operator"))),
+            };
+            let values = expression.values.clone().unwrap_or_default();
+            requirements.push(Requirement::checked(&expression.key, operator, values)?);
+        }
+        Ok(Self { requirements })
     }
 
     /// Equality with every one of `labels`, as Services and ReplicationControllers select.
     pub fn from_labels(labels: &BTreeMap<String, String>) -> Self {
-        let _ = labels;
-        todo!()
+        let equal = |(key, value): (&String, &String)| Requirement {
+            key: key.clone(),
+            operator: Operator::In,
+            values: vec![value.clone()],
+        };
+        Self { requirements: labels.iter().map(equal).collect() }
     }
 
+    /// Matches everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
@@ -61,9 +92,70 @@ impl Selector {
     }
 
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let _ = labels;
-        todo!()
+        self.requirements
+            .iter()
+            .all(|requirement| requirement.matches(labels.get(&requirement.key).map(String::as_str)))
     }
+}
+
+impl Requirement {
+    /// # Errors
+    /// If the key or a value is no label's, or the number of values doesn't suit the operator.
+    fn checked(key: &str, operator: Operator, mut values: Vec<String>) -> Result<Self, SelectorError> {
+        values.sort();
+        values.dedup();
+        check_key(key)?;
+        let shown = serde_json::Value::from(values.clone());
+        let wrong = match operator {
+            Operator::In | Operator::NotIn if values.is_empty() => {
+                Some("for 'in', 'notin' operators, values set can't be empty")
+            }
+            Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
+                Some("values set must be empty for exists and does not exist")
+            }
+            Operator::GreaterThan | Operator::LessThan if values.len() != 1 => {
+                Some("for 'Gt', 'Lt' operators, exactly one value is required")
+            }
+            _ => None,
+        };
+        if let Some(wrong) = wrong {
+            return Err(SelectorError(format!("values: Invalid value: {shown}: {wrong}")));
+        }
+        if matches!(operator, Operator::GreaterThan | Operator::LessThan) && values[0].parse::<i64>().is_err() {
+            let wrong = "for 'Gt', 'Lt' operators, the value must be an integer";
+            return Err(SelectorError(format!("values[0]: Invalid value: {:?}: {wrong}", values[0])));
+        }
+        for (index, value) in values.iter().enumerate() {
+            let wrong = names::label_value(value);
+            if !wrong.is_empty() {
+                let wrong = wrong.join("; ");
+                return Err(SelectorError(format!("values[{index}][{key}]: Invalid value: {value:?}: {wrong}")));
+            }
+        }
+        Ok(Self { key: key.into(), operator, values })
+    }
+
+    /// Whether a label of this value (or its absence) meets the requirement.
+    pub fn matches(&self, label: Option<&str>) -> bool {
+        let has = |value: &str| self.values.iter().any(|v| v == value);
+        let number = || label.and_then(|l| l.parse::<i64>().ok()).zip(self.values.first().and_then(|v| v.parse().ok()));
+        match self.operator {
+            Operator::In => label.is_some_and(has),
+            Operator::NotIn => !label.is_some_and(has),
+            Operator::Exists => label.is_some(),
+            Operator::DoesNotExist => label.is_none(),
+            Operator::GreaterThan => number().is_some_and(|(label, bound): (i64, i64)| label > bound),
+            Operator::LessThan => number().is_some_and(|(label, bound): (i64, i64)| label < bound),
+        }
+    }
+}
+
+fn check_key(key: &str) -> Result<(), SelectorError> {
+    let wrong = names::qualified_name(key);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    Err(SelectorError(format!("key: Invalid value: {key:?}: {}", wrong.join("; "))))
 }
 
 /// `metadata.name=a,status.phase!=Running`.
@@ -82,11 +174,13 @@ pub struct FieldRequirement {
 }
 
 impl FieldSelector {
+    /// # Errors
+    /// If a term has no operator, or an escape is none.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let _ = text;
-        todo!()
+        Ok(Self { requirements: parse::field_requirements(text)? })
     }
 
+    /// Matches everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
@@ -95,9 +189,13 @@ impl FieldSelector {
         &self.requirements
     }
 
+    /// The value that `field` must have, if the selector says so: one object's name, one node's pods.
+    pub fn required_value(&self, field: &str) -> Option<&str> {
+        self.requirements.iter().find(|r| r.equal && r.field == field).map(|r| r.value.as_str())
+    }
+
     /// `field` gives a field's value; one it doesn't know counts as empty.
     pub fn matches(&self, field: impl Fn(&str) -> Option<String>) -> bool {
-        let _ = field("");
-        todo!()
+        self.requirements.iter().all(|r| (field(&r.field).unwrap_or_default() == r.value) == r.equal)
     }
 }
