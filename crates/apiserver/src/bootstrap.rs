@@ -1,9 +1,23 @@
 //! What a cluster has from its first moment: namespaces, roles, priority classes, the API's own Service.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use serde_json::{Map, Value, json};
+use tug_api::kinds::{core, discovery, rbac, scheduling};
+use tug_api::{Kind, ObjectKey};
 
 use crate::auth::Access;
+use crate::objects::Objects;
+use crate::rbac::{Rule, covers, policy};
 use crate::status::Status;
+
+/// Writes under way at once: enough that the store puts them into few transactions.
+const AT_ONCE: usize = 128;
+
+/// Service addresses that are Tug's own, kubeadm's defaults.
+pub const API_SERVICE_IP: &str = "10.96.0.1";
+pub const DNS_SERVICE_IP: &str = "10.96.0.10";
 
 /// Makes what isn't there and corrects what upstream corrects at each start; quick when all is there. `advertise` is where
 /// the API answers nodes and pods.
@@ -11,6 +25,297 @@ use crate::status::Status;
 /// # Errors
 /// If the store refuses a write.
 pub async fn ensure(access: &Access, advertise: SocketAddr) -> Result<(), Status> {
-    let _ = (access, advertise);
-    Ok(())
+    let objects = &*access.objects;
+    run(objects, namespaces()).await?;
+    let mut wanted = vec![
+        Wanted::kept(&core::SERVICE, api_service(advertise.port())),
+        Wanted::kept(&core::SERVICE, dns_service()),
+        Wanted::made_equal(&core::ENDPOINTS, api_endpoints(advertise), "subsets"),
+        Wanted::made_equal(&discovery::ENDPOINT_SLICE, api_endpoint_slice(advertise), "endpoints"),
+        Wanted::made_equal(&core::CONFIG_MAP, client_ca(access.pki.ca_pem()), "data"),
+        Wanted::made_equal(&core::CONFIG_MAP, cluster_info(access.pki.ca_pem(), advertise), "data"),
+    ];
+    wanted.extend(priority_classes());
+    let each = |kind, values: Vec<Value>, way| values.into_iter().map(move |value| Wanted { kind, value, way });
+    wanted.extend(each(&rbac::CLUSTER_ROLE, policy::cluster_roles(), Way::Rules));
+    wanted.extend(each(&rbac::CLUSTER_ROLE_BINDING, policy::cluster_role_bindings(), Way::Subjects));
+    wanted.extend(each(&rbac::ROLE, policy::roles(), Way::Rules));
+    wanted.extend(each(&rbac::ROLE_BINDING, policy::role_bindings(), Way::Subjects));
+    run(objects, wanted).await
+}
+
+/// An object that shall be there.
+struct Wanted {
+    kind: &'static Kind,
+    value: Value,
+    way: Way,
+}
+
+/// What becomes of one that is there already.
+#[derive(Clone, Copy)]
+enum Way {
+    /// It is the user's by now.
+    Keep,
+    /// This field is made what it should be.
+    Field(&'static str),
+    /// Missing rules are added unless `autoupdate` is `false`.
+    Rules,
+    /// Missing subjects are added unless `autoupdate` is `false`.
+    Subjects,
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    fn kept(kind: &'static Kind, value: Value) -> Self {
+        Self { kind, value, way: Way::Keep }
+    }
+
+    fn made_equal(kind: &'static Kind, value: Value, field: &'static str) -> Self {
+        Self { kind, value, way: Way::Field(field) }
+    }
+
+    async fn ensure(self, objects: &dyn Objects) -> Result<(), Status> {
+        let metadata = &self.value["metadata"];
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default();
+        let key = ObjectKey::new(text("namespace"), text("name"));
+        let Some(there) = objects.get(self.kind, &key) else {
+            return match objects.create(self.kind, self.value).await {
+                Err(status) if status.reason != "AlreadyExists" => Err(status),
+                _ => Ok(()),
+            };
+        };
+        let there = there.value().map_err(Status::internal)?;
+        let Some(corrected) = self.corrected(there) else { return Ok(()) };
+        match objects.update(self.kind, corrected).await {
+            // Somebody else is at it; the next start looks again.
+            Err(status) if status.reason != "Conflict" => Err(status),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is there with what it lacks, or `None` if it lacks nothing.
+    fn corrected(&self, mut there: Value) -> Option<Value> {
+        match self.way {
+            Way::Keep => None,
+            Way::Field(field) => {
+                if contains(&there[field], &self.value[field]) {
+                    return None;
+                }
+                there[field] = self.value[field].clone();
+                Some(there)
+            }
+            Way::Rules | Way::Subjects if !autoupdates(&there) => None,
+            Way::Rules => {
+                let rules =
+                    |value: &Value| -> Vec<Rule> { serde_json::from_value(value["rules"].clone()).unwrap_or_default() };
+                let missing = covers(&rules(&there), &rules(&self.value)).err()?;
+                let mut held = rules(&there);
+                held.extend(missing);
+                there["rules"] = json!(held);
+                Some(there)
+            }
+            Way::Subjects => {
+                let mut subjects = there["subjects"].as_array().cloned().unwrap_or_default();
+                let missing = self.value["subjects"].as_array().into_iter().flatten();
+                let missing: Vec<Value> =
+                    missing.filter(|subject| !subjects.iter().any(|held| contains(held, subject))).cloned().collect();
+                if missing.is_empty() {
+                    return None;
+                }
+                subjects.extend(missing);
+                there["subjects"] = subjects.into();
+                Some(there)
+            }
+        }
+    }
+}
+
+async fn run(objects: &dyn Objects, wanted: Vec<Wanted>) -> Result<(), Status> {
+    stream::iter(wanted.into_iter().map(|wanted| Ok(wanted.ensure(objects))))
+        .try_buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// Whether `there` says everything that `wanted` says; defaults may have added to it.
+fn contains(there: &Value, wanted: &Value) -> bool {
+    match (there, wanted) {
+        (Value::Object(there), Value::Object(wanted)) => {
+            wanted.iter().all(|(field, value)| contains(there.get(field).unwrap_or(&Value::Null), value))
+        }
+        (Value::Array(there), Value::Array(wanted)) => {
+            there.len() == wanted.len() && there.iter().zip(wanted).all(|(there, wanted)| contains(there, wanted))
+        }
+        (there, wanted) => there == wanted,
+    }
+}
+
+fn autoupdates(object: &Value) -> bool {
+    object["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] == "true"
+}
+
+fn namespaces() -> Vec<Wanted> {
+    let namespace = |name: &str| {
+        Wanted::kept(
+            &core::NAMESPACE,
+            json!({
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+                "spec": {"finalizers": ["kubernetes"]},
+                "status": {"phase": "Active"},
+            }),
+        )
+    };
+    ["default", "kube-system", "kube-public", "kube-node-lease"].map(namespace).into()
+}
+
+fn priority_classes() -> impl Iterator<Item = Wanted> {
+    let classes = [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    ];
+    classes.into_iter().map(|(name, value, description)| {
+        Wanted::kept(
+            &scheduling::PRIORITY_CLASS,
+            json!({
+                "apiVersion": "scheduling.k8s.io/v1",
+                "kind": "PriorityClass",
+                "metadata": {"name": name},
+                "value": value,
+                "globalDefault": false,
+                "description": description,
+                "preemptionPolicy": "PreemptLowerPriority",
+            }),
+        )
+    })
+}
+
+fn api_service(port: u16) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": API_SERVICE_IP,
+            "clusterIPs": [API_SERVICE_IP],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None",
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],
+        },
+    })
+}
+
+/// Its endpoints are written by whoever serves DNS: it has no selector because Tug's DNS is no pod.
+fn dns_service() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "kube-dns",
+            "namespace": "kube-system",
+            "labels": {
+                "k8s-app": "kube-dns",
+                "kubernetes.io/cluster-service": "true",
+                "kubernetes.io/name": "CoreDNS",
+            },
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": DNS_SERVICE_IP,
+            "clusterIPs": [DNS_SERVICE_IP],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+            "sessionAffinity": "None",
+            "ports": [
+                {"name": "dns", "protocol": "UDP", "port": 53, "targetPort": 53},
+                {"name": "dns-tcp", "protocol": "TCP", "port": 53, "targetPort": 53},
+            ],
+        },
+    })
+}
+
+fn api_endpoints(advertise: SocketAddr) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{
+            "addresses": [{"ip": advertise.ip().to_string()}],
+            "ports": [{"name": "https", "port": advertise.port(), "protocol": "TCP"}],
+        }],
+    })
+}
+
+fn api_endpoint_slice(advertise: SocketAddr) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": if matches!(advertise.ip(), IpAddr::V4(_)) { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [advertise.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": advertise.port(), "protocol": "TCP"}],
+    })
+}
+
+/// Where extension API servers learn whom to trust.
+fn client_ca(ca_pem: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {"client-ca-file": ca_pem},
+    })
+}
+
+/// A kubeconfig without a user, as kubeadm publishes it for those about to join.
+fn cluster_info(ca_pem: &str, advertise: SocketAddr) -> Value {
+    use base64::Engine;
+    let ca = base64::engine::general_purpose::STANDARD.encode(ca_pem);
+    let kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{
+            "name": "",
+            "cluster": {"server": format!("https://{advertise}"), "certificate-authority-data": ca},
+        }],
+        "contexts": null,
+        "current-context": "",
+        "preferences": {},
+        "users": null,
+    });
+    let mut data = Map::new();
+    // JSON is YAML too.
+    data.insert("kubeconfig".into(), kubeconfig.to_string().into());
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "cluster-info", "namespace": "kube-public"},
+        "data": data,
+    })
 }

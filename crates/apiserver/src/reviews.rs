@@ -1,9 +1,11 @@
 //! Kinds that are questions: asked by a create, answered in `status`, stored nowhere.
 
-use serde_json::Value;
-use tug_api::Kind;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tug_api::{FieldError, FieldErrors, Kind};
 
 use crate::auth::{Access, User};
+use crate::rbac::{Attributes, Rule};
 use crate::status::Status;
 
 /// Answers a TokenReview, a SubjectAccessReview of any scope, a SelfSubjectRulesReview or a SelfSubjectReview.
@@ -15,10 +17,185 @@ pub async fn create(
     user: &User,
     kind: &'static Kind,
     namespace: Option<&str>,
-    body: Value,
+    mut body: Value,
 ) -> Result<Value, Status> {
-    let (_, _, _) = (access, user, namespace);
-    match kind.kind {
-        _ => Ok(body),
+    if !body["metadata"].is_object() {
+        body["metadata"] = json!({});
     }
+    body["metadata"]["creationTimestamp"] = Value::Null;
+    body["status"] = match kind.kind {
+        "TokenReview" => token(access, kind, &body)?,
+        "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
+        "SelfSubjectRulesReview" => subject_rules(access, user, kind, &body)?,
+        "SelfSubjectAccessReview" => {
+            let spec = access_spec(&body)?;
+            check(kind, &spec.errors())?;
+            decide(access, user, &spec)
+        }
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => subject_access(access, kind, namespace, &body)?,
+        other => return Err(Status::internal(format!("{other} is not a review"))),
+    };
+    Ok(body)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AccessSpec {
+    resource_attributes: Option<ResourceAttributes>,
+    non_resource_attributes: Option<NonResourceAttributes>,
+    user: String,
+    groups: Vec<String>,
+    uid: String,
+    extra: std::collections::BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ResourceAttributes {
+    namespace: String,
+    verb: String,
+    group: String,
+    version: String,
+    resource: String,
+    subresource: String,
+    name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct NonResourceAttributes {
+    path: String,
+    verb: String,
+}
+
+// === impl AccessSpec ===
+
+impl AccessSpec {
+    fn errors(&self) -> FieldErrors {
+        let path = "spec.resourceAttributes";
+        match (&self.resource_attributes, &self.non_resource_attributes) {
+            (Some(_), Some(_)) => {
+                let why = "cannot be specified in combination with resourceAttributes";
+                vec![FieldError::invalid("spec.nonResourceAttributes", &json!("nonResourceAttributes"), why)]
+            }
+            (None, None) => {
+                let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+                vec![FieldError::invalid(path, &Value::Null, why)]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn access_spec(body: &Value) -> Result<AccessSpec, Status> {
+    AccessSpec::deserialize(&body["spec"]).map_err(|e| Status::bad_request(format!("spec: {e}")))
+}
+
+fn check(kind: &'static Kind, errors: &FieldErrors) -> Result<(), Status> {
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(kind, "", errors.clone())) }
+}
+
+fn subject_access(
+    access: &Access,
+    kind: &'static Kind,
+    namespace: Option<&str>,
+    body: &Value,
+) -> Result<Value, Status> {
+    let spec = access_spec(body)?;
+    let mut errors = spec.errors();
+    if spec.user.is_empty() && spec.groups.is_empty() {
+        errors.push(FieldError::invalid("spec.user", &json!(""), "at least one of user or group must be specified"));
+    }
+    if kind.namespaced {
+        match &spec.resource_attributes {
+            None => errors.push(FieldError::invalid(
+                "spec.nonResourceAttributes",
+                &Value::Null,
+                "disallowed on this kind of request",
+            )),
+            Some(attributes) if Some(attributes.namespace.as_str()) != namespace => errors.push(FieldError::invalid(
+                "spec.resourceAttributes.namespace",
+                &json!(attributes.namespace),
+                "must match metadata.namespace",
+            )),
+            Some(_) => {}
+        }
+    }
+    check(kind, &errors)?;
+    let user =
+        User { name: spec.user.clone(), uid: spec.uid.clone(), groups: spec.groups.clone(), extra: spec.extra.clone() };
+    Ok(decide(access, &user, &spec))
+}
+
+fn decide(access: &Access, user: &User, spec: &AccessSpec) -> Value {
+    let none = ResourceAttributes::default();
+    let resource = spec.resource_attributes.as_ref().unwrap_or(&none);
+    let path = spec.non_resource_attributes.as_ref();
+    let decision = access.authorizer.authorize(&Attributes {
+        user,
+        verb: path.map_or(&resource.verb, |path| &path.verb),
+        group: &resource.group,
+        version: &resource.version,
+        resource: &resource.resource,
+        subresource: &resource.subresource,
+        namespace: &resource.namespace,
+        name: &resource.name,
+        path: path.map_or("", |path| &path.path),
+        is_resource: spec.resource_attributes.is_some(),
+    });
+    let mut status = json!({"allowed": decision.allowed});
+    if !decision.reason.is_empty() {
+        status["reason"] = decision.reason.into();
+    }
+    status
+}
+
+fn token(access: &Access, kind: &'static Kind, body: &Value) -> Result<Value, Status> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Spec {
+        token: String,
+        audiences: Vec<String>,
+    }
+    let spec = Spec::deserialize(&body["spec"]).map_err(|e| Status::bad_request(format!("spec: {e}")))?;
+    if spec.token.is_empty() {
+        let why = "token is required for TokenReview in authentication";
+        return Err(Status::invalid(kind, "", vec![FieldError::required("spec.token", why)]));
+    }
+    Ok(match access.issuer.authenticate(&*access.objects, &spec.token, &spec.audiences) {
+        Ok((user, audiences)) => {
+            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
+        Err(reason) => json!({"user": {}, "error": format!("[invalid bearer token, {reason}]")}),
+    })
+}
+
+fn subject_rules(access: &Access, user: &User, kind: &'static Kind, body: &Value) -> Result<Value, Status> {
+    let namespace = body["spec"]["namespace"].as_str().unwrap_or_default();
+    if namespace.is_empty() {
+        return Err(Status::bad_request(format!("no namespace on request: {}", kind.kind)));
+    }
+    let held = access.authorizer.rules_for(user, namespace);
+    let (urls, resources): (Vec<Rule>, Vec<Rule>) =
+        held.rules.into_iter().partition(|rule| !rule.non_resource_urls.is_empty());
+    let mut status =
+        json!({"resourceRules": resources, "nonResourceRules": urls, "incomplete": !held.errors.is_empty()});
+    if !held.errors.is_empty() {
+        status["evaluationError"] = held.errors.join(", ").into();
+    }
+    Ok(status)
+}
+
+fn user_info(user: &User) -> Value {
+    let mut info = json!({"username": user.name});
+    if !user.uid.is_empty() {
+        info["uid"] = user.uid.as_str().into();
+    }
+    if !user.groups.is_empty() {
+        info["groups"] = json!(user.groups);
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
+    info
 }
