@@ -8,7 +8,9 @@ pub mod authentication;
 pub mod authorization;
 pub mod autoscaling;
 pub mod batch;
+mod cells;
 pub mod certificates;
+mod check;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -22,6 +24,7 @@ pub mod rbac;
 pub mod resource;
 pub mod scheduling;
 pub mod storage;
+mod walk;
 
 use crate::kind::Kind;
 

@@ -1,0 +1,65 @@
+//! What upstream checks of a pod's template in a workload (`ValidatePodTemplateSpec`).
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::validation::pod_spec;
+use crate::Selector;
+use crate::field::{FieldError, FieldErrors};
+use crate::kinds::check::{invalid, labels, one_of};
+use crate::kinds::walk::{entries, list, some, text};
+use crate::names;
+
+pub fn template(errors: &mut FieldErrors, path: &str, template: &Value) {
+    labels(errors, &format!("{path}.labels"), template, "/metadata/labels");
+    for (key, _) in entries(template, "/metadata/annotations") {
+        // Keys of annotations may be of either case.
+        invalid(errors, &format!("{path}.annotations"), key, names::qualified_name(&key.to_lowercase()));
+    }
+    let spec = template.get("spec").unwrap_or(&Value::Null);
+    pod_spec(errors, &format!("{path}.spec"), spec);
+    if !list(spec, "/ephemeralContainers").is_empty() {
+        errors.push(FieldError::forbidden(
+            format!("{path}.spec.ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        ));
+    }
+}
+
+/// The same for workloads that keep pods running: the selector has to find them, and they have to be restarted.
+/// `kind` is as upstream names it in the message about deadlines.
+pub fn template_for_replicas(errors: &mut FieldErrors, path: &str, spec: &Value, kind: &str) {
+    let held = spec.get("template").unwrap_or(&Value::Null);
+    let path = format!("{path}.template");
+    let selector = some(spec, "/selector").cloned().and_then(|selector| serde_json::from_value(selector).ok());
+    if let Some(selector) = selector.and_then(|selector| Selector::from_label_selector(&selector).ok())
+        && !selector.is_empty()
+        && !selector.matches(&labels_of(held))
+    {
+        let labels = held.pointer("/metadata/labels").unwrap_or(&Value::Null);
+        errors.push(FieldError::invalid(
+            format!("{path}.metadata.labels"),
+            labels,
+            "`selector` does not match template `labels`",
+        ));
+    }
+    template(errors, &path, held);
+    let restart = text(held, "/spec/restartPolicy");
+    if !restart.is_empty() {
+        one_of(errors, &format!("{path}.spec.restartPolicy"), restart, &["Always"]);
+    }
+    if some(held, "/spec/activeDeadlineSeconds").is_some() {
+        errors.push(FieldError::forbidden(
+            format!("{path}.spec.activeDeadlineSeconds"),
+            &format!("activeDeadlineSeconds in {kind} is not Supported"),
+        ));
+    }
+}
+
+/// A template's labels.
+pub fn labels_of(template: &Value) -> BTreeMap<String, String> {
+    entries(template, "/metadata/labels")
+        .filter_map(|(key, value)| Some((key.to_owned(), value.as_str()?.to_owned())))
+        .collect()
+}
