@@ -18,8 +18,8 @@ pub struct Config {
     pub cgroup_parent: String,
     /// `docker.io` -> [`http://127.0.0.1:5000`]: tried in order before the registry itself.
     pub mirrors: BTreeMap<String, Vec<String>>,
-    /// Network namespace to dial registries from; the current one when `None`.
-    pub dial_netns: Option<PathBuf>,
+    /// Runtime whose threads dial registries, when that must happen in another network namespace than the engine's.
+    pub dial: Option<tokio::runtime::Handle>,
     /// Program that is run as `PROGRAM shim …`; usually `/proc/self/exe`.
     pub program: PathBuf,
 }

@@ -1,0 +1,156 @@
+//! Image references as docker reads them (`github.com/distribution/reference`): `nginx` is
+//! `docker.io/library/nginx:latest`.
+
+use std::fmt;
+
+use crate::engine::{Error, Result};
+
+pub const DEFAULT_REGISTRY: &str = "docker.io";
+
+/// A normalized name with a tag, a digest, or both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// `docker.io`, `host:5000`.
+    pub registry: String,
+    /// `library/nginx`.
+    pub repository: String,
+    /// Set to `latest` when neither a tag nor a digest is given.
+    pub tag: Option<String>,
+    /// `sha256:…`.
+    pub digest: Option<String>,
+}
+
+impl Reference {
+    /// # Errors
+    /// In docker's words when the text isn't a reference.
+    pub fn parse(text: &str) -> Result<Self> {
+        let invalid = || Error::Invalid(format!("invalid reference format: {text:?}"));
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) if is_digest(digest) => (rest, Some(digest.to_owned())),
+            Some(_) => return Err(invalid()),
+            None => (text, None),
+        };
+        // A colon behind the last slash begins a tag; one before it belongs to a port.
+        let name_start = rest.rfind('/').map_or(0, |slash| slash + 1);
+        let (name, tag) = match rest[name_start..].find(':') {
+            Some(colon) => {
+                let colon = name_start + colon;
+                (&rest[..colon], Some(rest[colon + 1..].to_owned()))
+            }
+            None => (rest, None),
+        };
+        if tag.as_deref().is_some_and(|tag| !is_tag(tag)) {
+            return Err(invalid());
+        }
+        let (registry, repository) = match name.split_once('/') {
+            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest.to_owned()),
+            _ => (DEFAULT_REGISTRY, name.to_owned()),
+        };
+        let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
+        let repository = if registry == DEFAULT_REGISTRY && !repository.contains('/') {
+            format!("library/{repository}")
+        } else {
+            repository
+        };
+        if !repository.split('/').all(is_component) {
+            if repository.to_ascii_lowercase().split('/').all(is_component) {
+                let words = format!("invalid reference format: repository name ({repository}) must be lowercase");
+                return Err(Error::Invalid(words));
+            }
+            return Err(invalid());
+        }
+        let tag = tag.or_else(|| digest.is_none().then(|| "latest".into()));
+        Ok(Self { registry: registry.into(), repository, tag, digest })
+    }
+
+    /// `docker.io/library/nginx`.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+
+    /// `docker.io/library/nginx:latest`.
+    pub fn tagged(&self) -> Option<String> {
+        self.tag.as_ref().map(|tag| format!("{}:{tag}", self.name()))
+    }
+
+    /// As docker shows it: without `docker.io/library/`.
+    pub fn familiar_name(&self) -> String {
+        match (self.registry.as_str(), self.repository.strip_prefix("library/")) {
+            (DEFAULT_REGISTRY, Some(short)) => short.into(),
+            (DEFAULT_REGISTRY, None) => self.repository.clone(),
+            _ => self.name(),
+        }
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `sha256:` and 64 hex digits: the only algorithm that registries use.
+pub fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && is_hex(hex))
+}
+
+pub fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+fn is_tag(tag: &str) -> bool {
+    let mut bytes = tag.bytes();
+    tag.len() <= 128
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Lower-case letters and digits, with single separators (`.`, `_`, `__`, any number of `-`) between them.
+fn is_component(part: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let ends = part.bytes().next().is_some_and(plain) && part.bytes().next_back().is_some_and(plain);
+    ends && part.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
+        && part
+            .split(|c: char| c.is_ascii_alphanumeric())
+            .all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_normalized_as_docker_does() {
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let cases = [
+            ("nginx", "docker.io/library/nginx:latest".to_owned()),
+            ("nginx:1.25-alpine", "docker.io/library/nginx:1.25-alpine".to_owned()),
+            ("bitnami/redis", "docker.io/bitnami/redis:latest".to_owned()),
+            ("index.docker.io/library/nginx", "docker.io/library/nginx:latest".to_owned()),
+            ("localhost/a", "localhost/a:latest".to_owned()),
+            ("host:5000/a/b:v1", "host:5000/a/b:v1".to_owned()),
+            ("ghcr.io/a__b/c-d.e", "ghcr.io/a__b/c-d.e:latest".to_owned()),
+            (&format!("nginx@{digest}"), format!("docker.io/library/nginx@{digest}")),
+            (&format!("nginx:1@{digest}"), format!("docker.io/library/nginx:1@{digest}")),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Reference::parse(text).expect(text).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_docker_refuses_is_refused() {
+        for text in ["", ":tag", "a:", "a@sha256:abc", "-a", "a//b", "a b", "a:-x", "a_-b", "a___b", "ab/"] {
+            assert!(Reference::parse(text).is_err(), "{text:?}");
+        }
+        let upper = Reference::parse("Uppercase:tag").expect_err("upper case").to_string();
+        assert_eq!(upper, "invalid reference format: repository name (library/Uppercase) must be lowercase");
+    }
+}

@@ -1,0 +1,319 @@
+//! The image store against a real registry (Debian's docker-registry), filled by skopeo.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tug_engine::{Auth, Config, Error, Images, PullProgress};
+
+/// A registry on a port of its own, gone with this value.
+struct Registry {
+    child: Child,
+    host: String,
+    _storage: tempfile::TempDir,
+}
+
+impl Registry {
+    fn start() -> Self {
+        let storage = tempfile::tempdir().expect("a temporary directory");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        let host = format!("127.0.0.1:{port}");
+        let config = storage.path().join("config.yml");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
+            storage.path().join("data").display()
+        );
+        fs::write(&config, text).expect("writing the registry's configuration");
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Debian's docker-registry is installed");
+        // It tells nobody when it listens: connecting is the only way to know.
+        while TcpStream::connect(&host).is_err() {
+            std::thread::yield_now();
+        }
+        Self { child, host, _storage: storage }
+    }
+
+    fn push(&self, archive: &Path, name: &str, more: &[&str]) {
+        let status = Command::new("skopeo")
+            .args(["copy", "--quiet", "--dest-tls-verify=false"])
+            .args(more)
+            .arg(format!("docker-archive:{}", archive.display()))
+            .arg(format!("docker://{}/{name}", self.host))
+            .status()
+            .expect("Debian's skopeo is installed");
+        assert!(status.success());
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn config(data: &Path, mirror: Option<&str>) -> Config {
+    Config {
+        data_dir: data.into(),
+        run_dir: data.join("run"),
+        cgroup_parent: "/tug-test".into(),
+        mirrors: mirror.map(|m| ("docker.io".to_owned(), vec![format!("http://{m}")])).into_iter().collect(),
+        dial: None,
+        program: "/proc/self/exe".into(),
+    }
+}
+
+/// One member of a layer.
+enum Member<'a> {
+    File(&'a str, &'a [u8]),
+    Link(&'a str, &'a str),
+    Directory(&'a str),
+}
+
+fn layer(members: &[Member]) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for member in members {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o640);
+        header.set_uid(12);
+        header.set_gid(34);
+        header.set_mtime(1_000_000);
+        let name = match member {
+            Member::File(name, bytes) => {
+                header.set_size(bytes.len() as u64);
+                name
+            }
+            Member::Link(name, target) => {
+                header.set_entry_type(tar::EntryType::Link);
+                header.set_link_name(target).expect("a short name");
+                header.set_size(0);
+                name
+            }
+            Member::Directory(name) => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o755);
+                header.set_size(0);
+                name
+            }
+        };
+        // Written as bytes, since the library refuses to write names that lead out.
+        let field = &mut header.as_old_mut().name;
+        field[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        let bytes: &[u8] = if let Member::File(_, bytes) = member { bytes } else { &[] };
+        archive.append(&header, bytes).expect("writing to memory");
+    }
+    archive.into_inner().expect("writing to memory")
+}
+
+/// A `docker save` archive of these layers, tagged `test:1`.
+fn image(path: &Path, layers: &[Vec<u8>]) {
+    use sha2::Digest;
+    let digest = |bytes: &[u8]| sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let ids: Vec<String> = layers.iter().map(|l| digest(l)).collect();
+    let document = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": { "Cmd": ["sh"] },
+        "rootfs": { "type": "layers", "diff_ids": ids.iter().map(|id| format!("sha256:{id}")).collect::<Vec<_>>() },
+    });
+    let manifest = serde_json::json!([{
+        "Config": "config.json", "RepoTags": ["test:1"],
+        "Layers": ids.iter().map(|id| format!("{id}/layer.tar")).collect::<Vec<_>>(),
+    }]);
+    let mut archive = tar::Builder::new(fs::File::create(path).expect("making the archive"));
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        archive.append_data(&mut header, name, bytes).expect("writing the archive");
+    };
+    add("config.json", document.to_string().as_bytes());
+    for (id, layer) in ids.iter().zip(layers) {
+        add(&format!("{id}/layer.tar"), layer);
+    }
+    add("manifest.json", manifest.to_string().as_bytes());
+}
+
+fn install_crypto() {
+    // Another test of this process may have been first.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_comes_from_a_mirror_whole_and_once() {
+    install_crypto();
+    let registry = Registry::start();
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let archive = work.path().join("image.tar");
+    let lower = layer(&[
+        Member::Directory("etc"),
+        Member::File("etc/kept", b"kept"),
+        Member::File("etc/gone", b"gone"),
+        Member::Directory("opaque"),
+        Member::File("opaque/hidden", b""),
+        Member::Link("etc/hard", "etc/kept"),
+    ]);
+    let upper = layer(&[
+        Member::File("etc/.wh.gone", b""),
+        Member::Directory("opaque"),
+        Member::File("opaque/.wh..wh..opq", b""),
+        Member::File("opaque/new", b"new"),
+    ]);
+    image(&archive, &[lower, upper]);
+    registry.push(&archive, "library/test:1", &[]);
+    registry.push(&archive, "library/zstd:1", &["--dest-compress-format", "zstd", "--format", "oci"]);
+
+    let data = work.path().join("data");
+    let images = Images::open(&config(&data, Some(&registry.host))).expect("a new store");
+    let pulled = images.pull("test:1", Auth::Anonymous, |_| {}).await.expect("pulling");
+    assert_eq!(pulled.tags, ["docker.io/library/test:1"]);
+    assert!(!pulled.local);
+    assert_eq!(images.resolve(&pulled.digests[0]).expect("by digest").id, pulled.id);
+    assert_eq!(images.resolve(&pulled.id[7..19]).expect("by a prefix of its id").id, pulled.id);
+
+    let layers = images.layers(&pulled.id).expect("its layers");
+    let (top, bottom) = (&layers[0], &layers[1]);
+    let kept = fs::metadata(bottom.join("etc/kept")).expect("kept");
+    assert_eq!(
+        (kept.uid(), kept.gid(), kept.mode() & 0o7777, kept.mtime(), kept.nlink()),
+        (12, 34, 0o640, 1_000_000, 2)
+    );
+    let whiteout = fs::symlink_metadata(top.join("etc/gone")).expect("a whiteout");
+    assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
+    assert_eq!(xattr::get(top.join("opaque"), "trusted.overlay.opaque").expect("xattrs").as_deref(), Some(&b"y"[..]));
+
+    let zstd = images.pull("zstd:1", Auth::Anonymous, |_| {}).await.expect("pulling zstd layers");
+    assert_eq!(images.layers(&zstd.id).expect("its layers"), layers, "the same content is unpacked once");
+
+    let unknown = images.pull("test:none", Auth::Anonymous, |_| {}).await.expect_err("no such tag");
+    let words = "manifest for test:none not found: manifest unknown: manifest unknown";
+    assert!(matches!(&unknown, Error::NotFound(said) if said == words), "{unknown}");
+
+    images.remove("test:1").await.expect("removing an image");
+    assert!(top.exists() && bottom.exists(), "the other image has the same layers");
+    images.hold("c0ffee", &zstd.id);
+    let last = images.remove("zstd:1").await;
+    assert!(matches!(last, Err(Error::Conflict(_))), "a container uses it");
+    images.release("c0ffee");
+    images.remove("zstd:1").await.expect("removing the image");
+    assert!(images.list().is_empty() && !top.exists() && !bottom.exists());
+}
+
+/// Passes connections on to `target`, cutting each after so many bytes of answers until told otherwise.
+fn cutting_proxy(target: String, most_bytes: Arc<AtomicU64>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let host = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let (target, most_bytes) = (target.clone(), most_bytes.clone());
+            std::thread::spawn(move || {
+                let server = TcpStream::connect(target).expect("the registry answers");
+                let (mut up_from, mut up_to) =
+                    (client.try_clone().expect("cloned"), server.try_clone().expect("cloned"));
+                std::thread::spawn(move || std::io::copy(&mut up_from, &mut up_to));
+                let (mut from, mut to) = (server, client);
+                let (mut buffer, mut sent) = ([0; 4096], 0);
+                while let Ok(count @ 1..) = from.read(&mut buffer) {
+                    sent += count as u64;
+                    if sent > most_bytes.load(Ordering::SeqCst) || to.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+                let _closed = to.shutdown(std::net::Shutdown::Both);
+                let _closed = from.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    host
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_pull_goes_on_where_it_ended() {
+    install_crypto();
+    let registry = Registry::start();
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let archive = work.path().join("image.tar");
+    // Bytes that don't compress, so that the transfer is as long as the file.
+    let mut state = 1u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(3 << 20)
+    .collect();
+    image(&archive, &[layer(&[Member::File("noise", &noise)])]);
+    registry.push(&archive, "library/test:1", &[]);
+
+    let limit = Arc::new(AtomicU64::new(1 << 20));
+    let proxy = cutting_proxy(registry.host.clone(), limit.clone());
+    let data = work.path().join("data");
+    let cut = Images::open(&config(&data, None)).expect("a new store");
+    let reference = format!("{proxy}/library/test:1");
+    cut.pull(&reference, Auth::Anonymous, |_| {}).await.expect_err("the transfer is cut");
+    drop(cut);
+
+    limit.store(u64::MAX, Ordering::SeqCst);
+    let images = Images::open(&config(&data, None)).expect("the store after a restart");
+    let first = Arc::new(Mutex::new(None));
+    let seen = first.clone();
+    let report = move |step: PullProgress| {
+        if let PullProgress::Layer { current, .. } = step {
+            seen.lock().expect("no panic").get_or_insert(current);
+        }
+    };
+    let pulled = images.pull(&reference, Auth::Anonymous, report).await.expect("the rest");
+    let begun = first.lock().expect("no panic").expect("some progress");
+    assert!(begun > 500_000, "the second try began at {begun}");
+    let layers = images.layers(&pulled.id).expect("its layers");
+    assert_eq!(fs::read(layers[0].join("noise")).expect("the file"), noise);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_are_loaded_as_local_images() {
+    install_crypto();
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let archive = work.path().join("image.tar");
+    image(&archive, &[layer(&[Member::File("a", b"a")])]);
+    let images = Images::open(&config(&work.path().join("data"), None)).expect("a new store");
+    assert_eq!(images.load(&archive).await.expect("a docker archive"), ["docker.io/library/test:1"]);
+    assert!(images.resolve("test:1").expect("loaded").local);
+
+    let layout = work.path().join("layout.tar");
+    let copied = Command::new("skopeo")
+        .args(["copy", "--quiet", &format!("docker-archive:{}", archive.display())])
+        .arg(format!("oci-archive:{}:other:2", layout.display()))
+        .status()
+        .expect("Debian's skopeo is installed");
+    assert!(copied.success());
+    assert_eq!(images.load(&layout).await.expect("an OCI archive"), ["docker.io/library/other:2"]);
+
+    fs::write(&layout, b"no archive at all").expect("writing");
+    images.load(&layout).await.expect_err("not an archive");
+    assert_eq!(images.list().iter().map(|i| i.tags.len()).sum::<usize>(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_layers_are_refused_and_leave_nothing() {
+    install_crypto();
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let images = Images::open(&config(&work.path().join("data"), None)).expect("a new store");
+    let outside = work.path().join("outside");
+    for name in ["../../../outside", "a/../../../../outside"] {
+        let archive = work.path().join("hostile.tar");
+        image(&archive, &[layer(&[Member::File(name, b"pwned")])]);
+        let error = images.load(&archive).await.expect_err(name).to_string();
+        assert!(error.contains("'..'"), "{error}");
+    }
+    assert!(!outside.exists() && images.list().is_empty());
+    assert_eq!(fs::read_dir(work.path().join("data/layers")).expect("the store").count(), 0);
+}
