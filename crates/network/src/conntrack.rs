@@ -1,0 +1,68 @@
+//! Forgetting UDP flows that were translated to an endpoint that is gone: as long as a client keeps sending, the kernel
+//! would keep translating to it.
+
+use std::net::Ipv4Addr;
+
+use crate::error::{Result, Step};
+use crate::netlink::{Attributes, Socket, attribute};
+
+const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
+const GET: u16 = 1;
+const DELETE: u16 = 2;
+const IPV4: u8 = libc::AF_INET as u8;
+const HEADER: usize = 4;
+const TUPLE_ORIG: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const UDP: u8 = libc::IPPROTO_UDP as u8;
+
+/// A tracked UDP flow. When source and destination aren't translated, the reply mirrors the first packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpFlow {
+    /// Where the client sends to, before translation.
+    pub destination: (Ipv4Addr, u16),
+    /// Who answers: the endpoint that the flow was translated to.
+    pub reply_source: (Ipv4Addr, u16),
+}
+
+/// Forgets the flows that `gone` picks; gives how many.
+///
+/// # Errors
+/// If the kernel refuses. A flow that ends meanwhile is no error.
+pub fn forget_udp(gone: impl Fn(&UdpFlow) -> bool) -> Result<usize> {
+    let header = [IPV4, 0, 0, 0];
+    let mut socket = Socket::netfilter().step(|| "opening conntrack".into())?;
+    let listed = socket.dump(SUBSYSTEM | GET, &header, &Attributes::new()).step(|| "listing conntrack".into())?;
+    let mut forgotten = 0;
+    for flow in &listed {
+        let Some((found, tuple)) = flow.payload.get(HEADER..).and_then(read) else {
+            continue;
+        };
+        if !gone(&found) {
+            continue;
+        }
+        let body = Attributes::new().nest(TUPLE_ORIG, Attributes::raw(tuple));
+        match socket.execute(SUBSYSTEM | DELETE, 0, &header, &body) {
+            Ok(()) => forgotten += 1,
+            Err(failure) if failure.errno == libc::ENOENT => {}
+            Err(failure) => return Err(failure).step(|| "deleting a conntrack entry".into()),
+        }
+    }
+    Ok(forgotten)
+}
+
+/// A UDP flow and its original tuple as it stands in the message.
+fn read(body: &[u8]) -> Option<(UdpFlow, &[u8])> {
+    let (original, reply) = (attribute(body, TUPLE_ORIG)?, attribute(body, TUPLE_REPLY)?);
+    let (original_protocol, _, destination) = ends(original)?;
+    let (_, reply_source, _) = ends(reply)?;
+    (original_protocol == UDP).then_some((UdpFlow { destination, reply_source }, original))
+}
+
+/// Protocol, source and destination of a tuple.
+fn ends(tuple: &[u8]) -> Option<(u8, (Ipv4Addr, u16), (Ipv4Addr, u16))> {
+    let (ip, transport) = (attribute(tuple, 1)?, attribute(tuple, 2)?);
+    let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(attribute(ip, kind)?).ok()?));
+    let port = |kind| Some(u16::from_be_bytes(attribute(transport, kind)?.get(..2)?.try_into().ok()?));
+    let protocol = *attribute(transport, 1)?.first()?;
+    Some((protocol, (address(1)?, port(2)?), (address(2)?, port(3)?)))
+}
