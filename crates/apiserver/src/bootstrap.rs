@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, TryStreamExt};
 use serde_json::{Map, Value, json};
 use tug_api::kinds::{core, discovery, rbac, scheduling};
 use tug_api::{Kind, ObjectKey};

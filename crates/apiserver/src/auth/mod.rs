@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 use rustls::pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
 
 use crate::objects::Objects;
 use crate::pki::{self, Pki};
@@ -40,6 +41,9 @@ pub struct Access {
     pub issuer: Arc<Issuer>,
     pub authenticator: Authenticator,
     pub authorizer: Authorizer,
+    pub(crate) kubelet_tls: Arc<rustls::ClientConfig>,
+    /// Cancelled when the server closes: ends streams that outlive their request.
+    pub closing: CancellationToken,
 }
 
 /// Turns what a request carries into a [`User`].
@@ -102,6 +106,8 @@ impl Access {
         Ok(Self {
             authenticator: Authenticator::new(&pki, issuer.clone(), objects.clone())?,
             authorizer: Authorizer::new(objects.clone()),
+            kubelet_tls: pki.kubelet_client_config()?,
+            closing: CancellationToken::new(),
             issuer,
             pki,
             objects,

@@ -1,0 +1,78 @@
+//! Requests that end at a node or a pod: logs, exec, attach, port-forward and proxies.
+//!
+//! The request goes on to the kubelet (or the pod) over a connection of its own, and its answer comes back as it is. After
+//! an upgrade the bytes of both sides are spliced: no frame is looked into here.
+
+mod backend;
+mod pods;
+mod proxy;
+
+use http::{HeaderMap, Response, StatusCode, header};
+use hyper::Request;
+use hyper::body::Incoming;
+
+use crate::auth::Access;
+use crate::body::{self, Body};
+use crate::status::Status;
+
+/// What such a request is about, from its path.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    /// `pods`, `nodes` or `services`.
+    pub resource: &'a str,
+    /// `log`, `exec`, `attach`, `portforward` or `proxy`.
+    pub subresource: &'a str,
+    /// Empty for nodes.
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// The path behind `/proxy`, still percent-encoded, with its leading slash; empty otherwise.
+    pub rest: &'a str,
+}
+
+/// Passes the request on to the kubelet, or to the pod that a proxy request is for, and its answer back. Upgraded
+/// connections live on after the answer, until either side closes them or `access.closing` is cancelled.
+pub async fn handle(access: &Access, target: Target<'_>, request: Request<Incoming>) -> Response<Body> {
+    match pass_on(access, target, request).await {
+        Ok(response) => response,
+        Err(status) => status.into_response(),
+    }
+}
+
+async fn pass_on(access: &Access, target: Target<'_>, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let objects = &*access.objects;
+    let (backend, path) = match (target.resource, target.subresource) {
+        ("pods", "log") => match pods::log(objects, target, &query)? {
+            Some(location) => location,
+            // Not on a node yet: nothing was said so far.
+            None => {
+                let mut response = Response::new(body::empty());
+                *response.status_mut() = StatusCode::NO_CONTENT;
+                return Ok(response);
+            }
+        },
+        ("pods", "exec" | "attach" | "portforward") => {
+            check_upgrade(request.headers())?;
+            pods::stream(objects, target, &query)?
+        }
+        ("pods", "proxy") => proxy::pod(objects, target, &query)?,
+        ("services", "proxy") => proxy::service(objects, target, &query)?,
+        ("nodes", "proxy") => proxy::node(objects, target, &query)?,
+        _ => return Err(Status::no_such_path()),
+    };
+    backend.send(access, &path, request).await
+}
+
+/// Streams of pods come over WebSocket. kubectl tries that first.
+fn check_upgrade(headers: &HeaderMap) -> Result<(), Status> {
+    if !backend::is_upgrade(headers) {
+        return Err(Status::bad_request("Upgrade request required"));
+    }
+    let protocol = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if protocol.eq_ignore_ascii_case("websocket") {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "unable to upgrade: {protocol:?} is not served, only \"websocket\" (subprotocols v4.channel.k8s.io and v5.channel.k8s.io)"
+    )))
+}
