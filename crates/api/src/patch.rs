@@ -1,8 +1,14 @@
 //! The three patches of `PATCH` requests, as pure functions from a document to a document.
 
-use serde_json::Value;
+mod json;
+mod merge;
+mod strategic;
 
-use crate::kind::Kind;
+pub use json::json_patch;
+pub use merge::merge_patch;
+pub use strategic::strategic_patch;
+
+use serde_json::Value;
 
 /// Why a patch can't be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,20 +21,6 @@ pub enum PatchError {
     Unprocessable(String),
 }
 
-/// RFC 6902.
-pub fn json_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let (_, _) = (document, patch);
-    todo!()
-}
-
-/// RFC 7386.
-pub fn merge_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let (_, _) = (document, patch);
-    todo!()
-}
-
-/// Kubernetes' strategic merge patch.
-pub fn strategic_patch(kind: &Kind, document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let (_, _, _) = (kind, document, patch);
-    todo!()
+fn decoded(patch: &[u8]) -> Result<Value, PatchError> {
+    serde_json::from_slice(patch).map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))
 }
