@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::validation::pod_spec;
-use crate::Selector;
 use crate::field::{FieldError, FieldErrors};
 use crate::kinds::check::{invalid, labels, one_of};
 use crate::kinds::walk::{entries, list, some, text};
-use crate::names;
+use crate::{Selector, names};
 
 pub fn template(errors: &mut FieldErrors, path: &str, template: &Value) {
     labels(errors, &format!("{path}.labels"), template, "/metadata/labels");
