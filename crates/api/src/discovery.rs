@@ -181,3 +181,58 @@ fn aggregated_resource(kind: &'static Kind) -> Value {
     }
     Value::Object(fields)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named<'a>(items: &'a Value, key: &str, name: &str) -> &'a Value {
+        items.as_array().into_iter().flatten().find(|item| item[key] == name).expect(name)
+    }
+
+    #[test]
+    fn resources_are_listed_as_upstream_lists_them() {
+        let apps = resources("apps", "v1").expect("a served version");
+        assert_eq!(apps["groupVersion"], "apps/v1");
+        let deployments = named(&apps["resources"], "name", "deployments");
+        assert_eq!(
+            *deployments,
+            json!({
+                "name": "deployments", "singularName": "deployment", "namespaced": true, "kind": "Deployment",
+                "verbs": ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+                "shortNames": ["deploy"], "categories": ["all"],
+            })
+        );
+        assert_eq!(
+            *named(&apps["resources"], "name", "deployments/scale"),
+            json!({
+                "name": "deployments/scale", "singularName": "", "namespaced": true, "group": "autoscaling",
+                "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"],
+            })
+        );
+        assert_eq!(resources("apps", "v2"), None);
+        assert_eq!(resources("", "v1").expect("core")["groupVersion"], "v1");
+    }
+
+    #[test]
+    fn groups_prefer_their_newest_version() {
+        let groups = groups();
+        let autoscaling = named(&groups["groups"], "name", "autoscaling");
+        assert_eq!(autoscaling["preferredVersion"], json!({ "groupVersion": "autoscaling/v2", "version": "v2" }));
+        assert_eq!(group("apps").expect("served")["kind"], "APIGroup");
+        assert_eq!(group("nothing"), None);
+    }
+
+    #[test]
+    fn one_document_holds_all_of_it() {
+        let core = aggregated_core();
+        let pods = named(&core["items"][0]["versions"][0]["resources"], "resource", "pods");
+        assert_eq!(pods["responseKind"], json!({ "group": "", "version": "v1", "kind": "Pod" }));
+        assert_eq!(pods["scope"], "Namespaced");
+        assert_eq!(
+            named(&pods["subresources"], "subresource", "eviction")["responseKind"],
+            json!({ "group": "policy", "version": "v1", "kind": "Eviction" })
+        );
+        assert_eq!(aggregated_groups()["items"].as_array().map(Vec::len), groups()["groups"].as_array().map(Vec::len));
+    }
+}

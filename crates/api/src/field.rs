@@ -72,7 +72,7 @@ impl FieldError {
 
     /// `supported` in the order to print them (upstream sorts them).
     pub fn not_supported(path: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let list: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let list: Vec<String> = supported.iter().map(|s| quoted(s)).collect();
         let body = format!("Unsupported value: {}: supported values: {}", shown(value), list.join(", "));
         Self::new(path, FieldErrorKind::NotSupported, body)
     }
@@ -105,7 +105,55 @@ fn with_detail(head: String, detail: &str) -> String {
 /// A value as upstream's errors print it: strings quoted, scalars bare, the rest as JSON.
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(s) => format!("{s:?}"),
+        Value::String(s) => quoted(s),
         other => other.to_string(),
+    }
+}
+
+/// A text as Go's `%q` prints it.
+pub fn quoted(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len() + 2);
+    shown.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => shown.push_str("\\\""),
+            '\\' => shown.push_str("\\\\"),
+            '\n' => shown.push_str("\\n"),
+            '\r' => shown.push_str("\\r"),
+            '\t' => shown.push_str("\\t"),
+            '\u{7}' => shown.push_str("\\a"),
+            '\u{8}' => shown.push_str("\\b"),
+            '\u{b}' => shown.push_str("\\v"),
+            '\u{c}' => shown.push_str("\\f"),
+            c if c.is_ascii_control() => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
+            // Rust escapes what isn't printable, in a form of its own.
+            c if c.escape_debug().count() > 1 && c != '\'' && u32::from(c) > 0xffff => {
+                shown.push_str(&format!("\\U{:08x}", u32::from(c)));
+            }
+            c if c.escape_debug().count() > 1 && c != '\'' => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    shown.push('"');
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_as_go_does() {
+        // `fmt.Printf("%q")`.
+        let cases = [
+            ("it's", r#""it's""#),
+            ("a\"b\\", r#""a\"b\\""#),
+            ("\n\t\u{1}\u{7f}", r#""\n\t\x01\x7f""#),
+            ("é日", r#""é日""#),
+            ("\u{ad}\u{200b}", r#""\u00ad\u200b""#),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(quoted(text), expected);
+        }
     }
 }

@@ -116,7 +116,6 @@ const FIELDS: &[(&str, &str, Merge)] = &[
     ("io.k8s.api.core.v1.PodSpec", "volumes", Merge::keyed_retaining(&["name"])),
     ("io.k8s.api.core.v1.PodStatus", "conditions", Merge::keyed(&["type"])),
     ("io.k8s.api.core.v1.PodStatus", "hostIPs", Merge::patched("ip")),
-    ("io.k8s.api.core.v1.PodStatus", "nodeAllocatableResourceClaimStatuses", Merge::keyed(&["resourceClaimName"])),
     ("io.k8s.api.core.v1.PodStatus", "podIPs", Merge::keyed(&["ip"])),
     ("io.k8s.api.core.v1.PodStatus", "resourceClaimStatuses", Merge::keyed_retaining(&["name"])),
     ("io.k8s.api.core.v1.ReplicationControllerSpec", "selector", Merge::ATOMIC),

@@ -158,19 +158,24 @@ fn owner_errors(metadata: &Map<String, Value>) -> FieldErrors {
     let Some(owners) = metadata.get("ownerReferences") else { return Vec::new() };
     let mut errors = FieldErrors::new();
     let mut first_controller: Option<String> = None;
-    for (index, owner) in owners.as_array().into_iter().flatten().filter_map(Value::as_object).enumerate() {
-        let path = format!("metadata.ownerReferences[{index}]");
-        let version = text(owner, "apiVersion");
-        if !version.is_empty() && version.split('/').count() > 2 || version.ends_with('/') {
-            let detail = "must be <group>/<version> or <version>";
-            errors.push(FieldError::invalid(format!("{path}.apiVersion"), &version.into(), detail));
+    // Upstream says which field is wrong, but not of which owner.
+    let path = "metadata.ownerReferences";
+    for owner in owners.as_array().into_iter().flatten().filter_map(Value::as_object) {
+        let api_version = text(owner, "apiVersion");
+        let version = match api_version.split('/').collect::<Vec<_>>()[..] {
+            [version] | [_, version] => version,
+            _ => "",
+        };
+        if version.is_empty() {
+            let field = format!("{path}.apiVersion");
+            errors.push(FieldError::invalid(field, &api_version.into(), "version must not be empty"));
         }
-        for field in ["apiVersion", "kind", "name", "uid"] {
+        for field in ["kind", "name", "uid"] {
             if text(owner, field).is_empty() {
-                errors.push(FieldError::required(format!("{path}.{field}"), "must not be empty"));
+                errors.push(FieldError::invalid(format!("{path}.{field}"), &"".into(), "must not be empty"));
             }
         }
-        if version == "v1" && text(owner, "kind") == "Event" {
+        if api_version == "v1" && text(owner, "kind") == "Event" {
             let detail = "/v1, Kind=Event is disallowed from being an owner";
             errors.push(FieldError::invalid(path, &Value::Object(owner.clone()), detail));
         }
@@ -185,7 +190,7 @@ fn owner_errors(metadata: &Map<String, Value>) -> FieldErrors {
                     "Only one reference can have Controller set to true. \
                      Found \"true\" in references for {first} and {controller}"
                 );
-                errors.push(FieldError::invalid("metadata.ownerReferences", owners, &detail));
+                errors.push(FieldError::invalid(path, owners, &detail));
             }
         }
     }
@@ -243,7 +248,7 @@ mod tests {
             (json!({"name": "a"}), vec!["metadata.namespace: Required value".into()]),
             (
                 json!({"name": "a", "namespace": "b", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "x"}]}),
-                vec!["metadata.ownerReferences[0].uid: Required value: must not be empty".into()],
+                vec!["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty".into()],
             ),
             (
                 json!({"name": "a", "namespace": "b", "annotations": {"X-Y": "a".repeat(ANNOTATIONS_MAX_BYTES)}}),

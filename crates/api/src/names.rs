@@ -88,7 +88,10 @@ pub fn qualified_name(value: &str) -> Vec<String> {
             if prefix.is_empty() {
                 wrong.push("prefix part must be non-empty".into());
             } else {
-                wrong.extend(dns1123_subdomain(prefix).into_iter().map(|message| format!("prefix part {message}")));
+                let messages = dns1123_subdomain(prefix).into_iter();
+                let in_bytes =
+                    messages.map(|m| if m == max_length(SUBDOMAIN_MAX) { max_bytes(SUBDOMAIN_MAX) } else { m });
+                wrong.extend(in_bytes.map(|message| format!("prefix part {message}")));
             }
             name
         }
@@ -103,7 +106,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     if name.is_empty() {
         wrong.push("name part must be non-empty".into());
     } else if name.len() > LABEL_MAX {
-        wrong.push(format!("name part {}", max_length(LABEL_MAX)));
+        wrong.push(format!("name part {}", max_bytes(LABEL_MAX)));
     }
     if !is_qualified_part(name) {
         let shape = regex_error(QUALIFIED_NAME_MESSAGE, QUALIFIED_NAME_FORMAT, &["MyName", "my.name", "123-abc"]);
@@ -116,7 +119,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
 pub fn label_value(value: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     if value.len() > LABEL_MAX {
-        wrong.push(max_length(LABEL_MAX));
+        wrong.push(max_bytes(LABEL_MAX));
     }
     if !value.is_empty() && !is_qualified_part(value) {
         wrong.push(regex_error(
@@ -136,11 +139,7 @@ pub fn env_var_name(value: &str) -> Vec<String> {
     if value.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
         return Vec::new();
     }
-    vec![regex_error(
-        "a valid environment variable name must consist only of printable ASCII characters other than '='",
-        "[ -<>-~]+",
-        &[],
-    )]
+    vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".into()]
 }
 
 /// `IsConfigMapKey`: keys of ConfigMaps and Secrets.
@@ -202,7 +201,7 @@ pub fn path_segment(value: &str) -> Vec<String> {
 
 /// `IsHTTPHeaderName`.
 pub fn http_header_name(value: &str) -> Vec<String> {
-    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         return Vec::new();
     }
     vec![regex_error(
@@ -220,8 +219,13 @@ pub fn ip(value: &str) -> Vec<String> {
     vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()]
 }
 
-/// `MaxLenError`.
+/// `MaxLenError`, which calls them characters though it counts bytes.
 pub fn max_length(bytes: usize) -> String {
+    format!("must be no more than {bytes} characters")
+}
+
+/// The same of label keys and values, whose newer checks say what they count.
+fn max_bytes(bytes: usize) -> String {
     format!("must be no more than {bytes} bytes")
 }
 
@@ -251,4 +255,89 @@ fn is_qualified_part(value: &str) -> bool {
     bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Check = fn(&str) -> Vec<String>;
+
+    /// Cases of k8s.io/apimachinery/pkg/util/validation/validation_test.go; `N*x` stands for x N times.
+    const GOOD: &[(Check, &str)] = &[
+        (dns1123_label, "a ab a1 a-1 a--1--2--b 0 01 1a 1-a 63*a"),
+        (dns1035_label, "a ab abc a1 a-1 a--1--2--b 63*a"),
+        (dns1123_subdomain, "a a-1 a.a a--1--2--b.a 0.1 a.b.c.d.e 11.22.33.44.55 253*a"),
+        (wildcard_dns1123_subdomain, "*.example.com *.bar.com *.foo.bar.com"),
+        (qualified_name, "simple now-with-dashes 1234 simple/simple 1.2.3.4/5678 example.com/Uppercase_Is_OK_123 63*a"),
+        (label_value, "simple end-with-num-1 1234 63*a"),
+        (config_map_key, "a good-good still.good .so.is.this THIS_IS_GOOD so_is_this_17"),
+        (port_name, "telnet re-mail-ck pop3 a a-1 1-a a-1-b-2-c 1-a-2-b-3"),
+        (env_var_name, "this_is_fine MY.NAME 1BAD -x a:b"),
+        (http_header_name, "Accept-Encoding Host If-Match X-1"),
+        (path_segment, "a system:node A.b"),
+        (ip, "::1 10.9.8.7 2001:db8::ffff"),
+    ];
+
+    const BAD: &[(Check, &str)] = &[
+        (dns1123_label, " A aBc - a- -a _ a_b . a. .a a.b 1.2 64*a"),
+        (dns1035_label, " 0 01 1a A - a- -a _ a_b . a.b 64*a"),
+        (dns1123_subdomain, " A - a- -a a_b . a. .a a..b A.a a@b a,b a:b 254*a"),
+        (wildcard_dns1123_subdomain, " *.*.bar.com *.foo.*.com *bar.com f*.bar.com *"),
+        (
+            qualified_name,
+            "nospecialchars%^=@ cantendwithadash- -x only/one/slash Example.com/abc example.com/ /simple 64*a",
+        ),
+        (label_value, "nospecialchars%^=@ Māori -x x- .x x. 64*a"),
+        (config_map_key, " . .. ..bad b*d bad!&bad"),
+        (port_name, " longerthan15characters 12345 1-2-3-4 -begin end- two--hyphens whois++"),
+        (env_var_name, " a=b ä"),
+        (http_header_name, " Host: a_b"),
+        (path_segment, ". .. a/b a%b"),
+        (ip, " 1.2.3 10.0.0.256 a"),
+    ];
+
+    fn spelled(word: &str) -> String {
+        match word.split_once('*').and_then(|(count, text)| Some((count.parse().ok()?, text))) {
+            Some((count, text)) => text.repeat(count),
+            None => word.to_owned(),
+        }
+    }
+
+    #[test]
+    fn accepts_and_refuses_what_upstream_does() {
+        for (check, words) in GOOD {
+            for word in words.split(' ').map(spelled) {
+                assert_eq!(check(&word), Vec::<String>::new(), "{word:?}");
+            }
+        }
+        for (check, words) in BAD {
+            for word in words.split(' ').map(spelled) {
+                assert!(!check(&word).is_empty(), "{word:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn says_it_in_upstreams_words() {
+        let label = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
+                     and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation \
+                     is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+        let key = "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
+                   with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for \
+                   validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and \
+                   '/' (e.g. 'example.com/MyName')";
+        let cases: [(Check, String, &[&str]); 7] = [
+            (dns1123_label, "A".into(), &[label]),
+            (dns1123_label, "a.b".into(), &["must not contain dots"]),
+            (dns1123_label, "a".repeat(64), &["must be no more than 63 characters"]),
+            (label_value, "a".repeat(64), &["must be no more than 63 bytes"]),
+            (qualified_name, "a/b/c".into(), &[key]),
+            (port_name, "1-2".into(), &["must contain at least one letter (a-z)"]),
+            (path_segment, "a/b%".into(), &["may not contain '/'", "may not contain '%'"]),
+        ];
+        for (check, text, expected) in cases {
+            assert_eq!(check(&text), expected, "{text}");
+        }
+    }
 }

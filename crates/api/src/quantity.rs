@@ -67,7 +67,7 @@ impl Quantity {
         let mantissa: i128 = digits.parse().map_err(|_| QuantityError::Numeric)?;
         let places = i64::try_from(fraction.len()).map_err(|_| QuantityError::Numeric)?;
         let magnitude = if base == 2 {
-            // `max` only bounds what multiplies: the number is cut to 2^63-1 anyway.
+            // Upstream caps these, and only these, at 2^63-1.
             let scaled = mantissa.checked_mul(1 << exponent).ok_or(QuantityError::Numeric)?;
             let nanos = shift_decimal(scaled, 9 - places).ok_or(QuantityError::Numeric)?;
             nanos.min(i128::from(i64::MAX) * NANOS)

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use crate::field::quoted;
 use crate::names;
 
 /// A malformed selector, in upstream's words.
@@ -64,7 +65,9 @@ impl Selector {
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
-                other => return Err(SelectorError(format!("{other:?} is not a valid label selector operator"))),
+                other => {
+                    return Err(SelectorError(format!("{} is not a valid label selector operator", quoted(other))));
+                }
             };
             let values = expression.values.clone().unwrap_or_default();
             requirements.push(Requirement::checked(&expression.key, operator, values)?);
@@ -123,13 +126,14 @@ impl Requirement {
         }
         if matches!(operator, Operator::GreaterThan | Operator::LessThan) && values[0].parse::<i64>().is_err() {
             let wrong = "for 'Gt', 'Lt' operators, the value must be an integer";
-            return Err(SelectorError(format!("values[0]: Invalid value: {:?}: {wrong}", values[0])));
+            return Err(SelectorError(format!("values[0]: Invalid value: {}: {wrong}", quoted(&values[0]))));
         }
         for (index, value) in values.iter().enumerate() {
             let wrong = names::label_value(value);
             if !wrong.is_empty() {
                 let wrong = wrong.join("; ");
-                return Err(SelectorError(format!("values[{index}][{key}]: Invalid value: {value:?}: {wrong}")));
+                let value = quoted(value);
+                return Err(SelectorError(format!("values[{index}][{key}]: Invalid value: {value}: {wrong}")));
             }
         }
         Ok(Self { key: key.into(), operator, values })
@@ -155,7 +159,30 @@ fn check_key(key: &str) -> Result<(), SelectorError> {
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(SelectorError(format!("key: Invalid value: {key:?}: {}", wrong.join("; "))))
+    Err(SelectorError(format!("key: Invalid value: {}: {}", quoted(key), wrong.join("; "))))
+}
+
+impl std::fmt::Display for Selector {
+    /// As upstream prints selectors, in a form that [`Selector::parse`] reads.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, Requirement { key, operator, values }) in self.requirements.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            let list = values.join(",");
+            match operator {
+                Operator::In if values.len() == 1 => write!(f, "{key}={list}")?,
+                Operator::In => write!(f, "{key} in ({list})")?,
+                Operator::NotIn if values.len() == 1 => write!(f, "{key}!={list}")?,
+                Operator::NotIn => write!(f, "{key} notin ({list})")?,
+                Operator::Exists => f.write_str(key)?,
+                Operator::DoesNotExist => write!(f, "!{key}")?,
+                Operator::GreaterThan => write!(f, "{key}>{list}")?,
+                Operator::LessThan => write!(f, "{key}<{list}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// `metadata.name=a,status.phase!=Running`.

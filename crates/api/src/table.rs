@@ -65,3 +65,33 @@ pub fn partial_metadata(object: &Value) -> Value {
         "metadata": object.get("metadata").cloned().unwrap_or_else(|| json!({})),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_hold_what_was_asked_for() {
+        let kind = crate::kinds::by_kind("", "v1", "ConfigMap").expect("a served kind");
+        let object = json!({
+            "kind": "ConfigMap", "apiVersion": "v1", "data": { "a": "1" },
+            "metadata": { "name": "m", "creationTimestamp": "2026-01-01T00:00:00Z" },
+        });
+        let now = "2026-01-01T00:05:30Z".parse().expect("a time");
+        let partial = json!({
+            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
+        });
+        for (include, expected) in
+            [(IncludeObject::Metadata, &partial), (IncludeObject::Object, &object), (IncludeObject::None, &Value::Null)]
+        {
+            let table = table(kind, std::slice::from_ref(&object), json!({ "resourceVersion": "7" }), include, now);
+            assert_eq!(table["metadata"]["resourceVersion"], "7");
+            assert_eq!(table["rows"][0]["cells"], json!(["m", 1, "5m30s"]));
+            assert_eq!(table["rows"][0]["object"], *expected);
+            let names: Vec<&Value> =
+                table["columnDefinitions"].as_array().into_iter().flatten().map(|column| &column["name"]).collect();
+            assert_eq!(names, ["Name", "Data", "Age"]);
+        }
+        assert_eq!(IncludeObject::parse("Everything"), None);
+    }
+}

@@ -44,6 +44,13 @@ pub(super) fn of(kinds: &[&'static Kind], prefix: &str) -> Components {
         names.push((kind.kind, name.to_owned()));
         let Some(schema) = schemas.get_mut(name).and_then(Value::as_object_mut) else { continue };
         let gvk = |kind_name: &str| json!({ "group": kind.group, "version": kind.version, "kind": kind_name });
+        // Generated for clients, which always have it; upstream requires no metadata of a request.
+        if let Some(Value::Array(required)) = schema.get_mut("required") {
+            required.retain(|field| field != "metadata");
+            if required.is_empty() {
+                schema.remove("required");
+            }
+        }
         // A schema may serve two kinds' entries: each is listed.
         match schema.entry(GVK).or_insert_with(|| json!([])) {
             Value::Array(listed) if !listed.contains(&gvk(kind.kind)) => listed.push(gvk(kind.kind)),

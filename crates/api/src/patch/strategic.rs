@@ -383,6 +383,23 @@ mod tests {
     }
 
     #[test]
+    fn what_kubectl_computes_for_lost_containers_and_ports_removes_them() {
+        let deployment = kinds::by_kind("apps", "v1", "Deployment").expect("a served kind");
+        let of = |containers: Value| json!({ "spec": { "template": { "spec": { "containers": containers } } } });
+        let document = of(json!([
+            { "name": "a", "image": "x", "ports": [{ "containerPort": 80, "protocol": "TCP" }, { "containerPort": 81 }] },
+            { "name": "b", "image": "y" },
+        ]));
+        // The body that `kubectl apply` 1.32 sent when "b" and port 81 were gone from the file.
+        let patch = br#"{"spec":{"template":{"spec":{"$setElementOrder/containers":[{"name":"a"}],"containers":[
+            {"$setElementOrder/ports":[{"containerPort":80}],"name":"a","ports":[{"$patch":"delete","containerPort":81}]},
+            {"$patch":"delete","name":"b"}]}}}}"#;
+        let ports = json!([{ "containerPort": 80, "protocol": "TCP" }]);
+        let expected = of(json!([{ "name": "a", "image": "x", "ports": ports }]));
+        assert_eq!(strategic_patch(deployment, &document, patch), Ok(expected));
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused() {
         let cases = [
             (

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Struct, Type};
+use crate::field::quoted;
 use crate::kind::Kind;
 use crate::quantity::Quantity;
 
@@ -157,7 +158,10 @@ impl Walk {
                     *value = written.into();
                 }
             }
-            Err(_) => self.refuse(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\"")),
+            Err(_) => {
+                let text = quoted(text);
+                self.refuse(format!("parsing time {text} as {layout:?}: cannot parse {text} as \"2006\""));
+            }
         }
     }
 
@@ -189,7 +193,7 @@ impl Walk {
         if self.checked.unknown.len() < MOST_UNKNOWN {
             let path = self.shown_path();
             let dot = if path.is_empty() { "" } else { "." };
-            self.checked.unknown.push(format!("unknown field {:?}", format!("{path}{dot}{name}")));
+            self.checked.unknown.push(format!("unknown field {}", quoted(&format!("{path}{dot}{name}"))));
         }
     }
 

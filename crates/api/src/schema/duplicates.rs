@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use crate::field::quoted;
+
 /// Upstream reports no more strict errors than this.
 const MOST: usize = 100;
 
@@ -94,7 +96,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
             }
             self.0.path.push_str(&key);
             if !seen.insert(key) && self.0.duplicates.len() < MOST {
-                let message = format!("duplicate field {:?}", self.0.path);
+                let message = format!("duplicate field {}", quoted(&self.0.path));
                 if !self.0.duplicates.contains(&message) {
                     self.0.duplicates.push(message);
                 }
