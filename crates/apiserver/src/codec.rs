@@ -26,7 +26,8 @@ pub fn encode(object: &Value) -> Vec<u8> {
         write_field(&mut out, name, value);
     }
     out.push(b'}');
-    for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata")) {
+    for (name, value) in fields.iter().filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | "metadata"))
+    {
         out.push(b',');
         write_field(&mut out, name, value);
     }

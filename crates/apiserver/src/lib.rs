@@ -4,16 +4,22 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+mod api;
 pub mod auth;
 pub mod body;
 pub mod bootstrap;
 mod cache;
 mod codec;
+mod endpoints;
+mod handlers;
+mod metrics;
+mod negotiate;
 pub mod objects;
 pub mod pki;
 pub mod rbac;
 pub mod registry;
 pub mod request;
+mod respond;
 pub mod reviews;
 pub mod status;
 pub mod streams;

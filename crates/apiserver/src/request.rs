@@ -102,8 +102,7 @@ impl RequestInfo {
 
     /// Requests that may last for hours and don't count against the bound on requests in flight.
     pub fn is_long_running(&self) -> bool {
-        self.verb == "watch"
-            || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+        self.verb == "watch" || matches!(self.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
     }
 }
 
@@ -147,7 +146,9 @@ impl Query {
     /// If the value isn't a whole number.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, Status> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
+        text.parse()
+            .map(Some)
+            .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
     }
 }
 
@@ -167,7 +168,16 @@ mod tests {
         let cases = [
             (Method::GET, "/api/v1/namespaces", "list", "", "", "namespaces", "", ""),
             (Method::GET, "/api/v1/namespaces/other", "get", "", "other", "namespaces", "", "other"),
-            (Method::PUT, "/api/v1/namespaces/other/finalize", "update", "", "other", "namespaces", "finalize", "other"),
+            (
+                Method::PUT,
+                "/api/v1/namespaces/other/finalize",
+                "update",
+                "",
+                "other",
+                "namespaces",
+                "finalize",
+                "other",
+            ),
             (Method::GET, "/api/v1/namespaces/other/pods", "list", "", "other", "pods", "", ""),
             (Method::GET, "/api/v1/namespaces/other/pods/foo", "get", "", "other", "pods", "", "foo"),
             (Method::HEAD, "/api/v1/namespaces/other/pods/foo", "get", "", "other", "pods", "", "foo"),
@@ -178,7 +188,16 @@ mod tests {
             (Method::GET, "/api/v1/namespaces/other/pods/foo/status", "get", "", "other", "pods", "status", "foo"),
             (Method::DELETE, "/api/v1/namespaces/other/pods", "deletecollection", "", "other", "pods", "", ""),
             (Method::POST, "/apis/apps/v1/namespaces/a/deployments", "create", "apps", "a", "deployments", "", ""),
-            (Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/b/scale", "patch", "apps", "a", "deployments", "scale", "b"),
+            (
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/a/deployments/b/scale",
+                "patch",
+                "apps",
+                "a",
+                "deployments",
+                "scale",
+                "b",
+            ),
             (Method::GET, "/api/v1/pods?fieldSelector=metadata.name=x", "list", "", "", "pods", "", "x"),
         ];
         for (method, uri, verb, group, namespace, resource, subresource, name) in cases {
@@ -191,7 +210,9 @@ mod tests {
 
     #[test]
     fn paths_that_name_no_resource() {
-        for uri in ["/", "/healthz", "/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/openapi/v3/apis/apps/v1"] {
+        for uri in
+            ["/", "/healthz", "/api", "/apis", "/api/v1", "/apis/apps", "/apis/apps/v1", "/openapi/v3/apis/apps/v1"]
+        {
             let got = info(Method::GET, uri);
             assert!(!got.is_resource, "{uri}");
             assert_eq!(got.verb, "get", "{uri}");

@@ -65,6 +65,16 @@ impl Status {
         Self { code, reason, message: message.into(), details: None }
     }
 
+    /// The same, told of another resource, such as `pods/binding`.
+    pub fn of(mut self, group: &str, plural: &str) -> Self {
+        if let Some(details) = &mut self.details {
+            let told = format!("on {} ", group_resource(&details.group, &details.kind));
+            self.message = self.message.replacen(&told, &format!("on {} ", group_resource(group, plural)), 1);
+            (details.group, details.kind) = (group.into(), plural.into());
+        }
+        self
+    }
+
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
         let details = self.details.get_or_insert_default();
         (details.group, details.kind, details.name) = (group.into(), kind.into(), name.into());

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tug_api::{Kind, Object, ObjectKey};
 use tug_store::Revision;
 
-pub use select::{Select, field_values};
+pub use select::Select;
 pub use watchers::{Subscription, WatchEvent, WatchKind};
 
 use crate::codec;

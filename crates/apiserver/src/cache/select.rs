@@ -18,10 +18,8 @@ pub struct Select {
 
 /// Every field that a selector may name, with its value.
 pub fn field_values(kind: &Kind, object: &Object) -> Vec<(&'static str, String)> {
-    let mut values = vec![
-        ("metadata.name", object.key.name.clone()),
-        ("metadata.namespace", object.key.namespace.clone()),
-    ];
+    let mut values =
+        vec![("metadata.name", object.key.name.clone()), ("metadata.namespace", object.key.namespace.clone())];
     if !kind.selectable_names.is_empty()
         && let Ok(value) = object.value()
     {

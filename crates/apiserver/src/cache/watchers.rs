@@ -76,7 +76,12 @@ impl Cache {
     ///
     /// # Errors
     /// 410 if the changes after that revision are no longer held.
-    pub fn subscribe(&self, kind: &'static Kind, select: Select, after: Option<Revision>) -> Result<Subscription, Status> {
+    pub fn subscribe(
+        &self,
+        kind: &'static Kind,
+        select: Select,
+        after: Option<Revision>,
+    ) -> Result<Subscription, Status> {
         let (queue, events) = mpsc::channel(QUEUE);
         let mut state = self.state.write();
         let revision = state.applied;

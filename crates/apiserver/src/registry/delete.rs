@@ -106,7 +106,8 @@ impl Preconditions {
     fn check(&self, kind: &Kind, object: &Object) -> Result<(), Status> {
         let compare = |what: &str, asked: &Option<String>, held: &str| match asked {
             Some(asked) if asked != held => {
-                let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {held}");
+                let why =
+                    format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {held}");
                 Err(Status::conflict(kind, &object.key.name, &why))
             }
             _ => Ok(()),
@@ -211,7 +212,8 @@ mod tests {
 
     #[test]
     fn pods_are_given_time_and_finalizers_hold() {
-        let pod = |spec: Value, metadata: Value| json!({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}});
+        let pod =
+            |spec: Value, metadata: Value| json!({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}});
         let bound = json!({"nodeName": "n", "terminationGracePeriodSeconds": 30});
         let deleting = json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30});
         let held = json!({"finalizers": ["a/b"]});

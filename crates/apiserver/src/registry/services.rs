@@ -101,7 +101,8 @@ impl Allocator {
             spec["clusterIPs"] = json!(["None"]);
             return;
         }
-        let wanted = spec["clusterIP"].as_str().or_else(|| spec["clusterIPs"][0].as_str()).unwrap_or_default().to_owned();
+        let wanted =
+            spec["clusterIP"].as_str().or_else(|| spec["clusterIPs"][0].as_str()).unwrap_or_default().to_owned();
         if wanted.is_empty() {
             match self.free_address(taken) {
                 Some(address) => {
@@ -173,7 +174,11 @@ impl Allocator {
                     let used = |port: &u32| own.iter().any(|(_, _, p)| u32::from(*p) == *port);
                     let free = |port: &u32| !used(port) && u16::try_from(*port).is_ok_and(|p| !taken.contains(&p));
                     let Some(found) = shared.or_else(|| self.free_port(free)) else {
-                        errors.push(FieldError::invalid(path, &0.into(), "failed to allocate a nodePort: range is full"));
+                        errors.push(FieldError::invalid(
+                            path,
+                            &0.into(),
+                            "failed to allocate a nodePort: range is full",
+                        ));
                         continue;
                     };
                     port["nodePort"] = found.into();
@@ -246,7 +251,8 @@ fn assign_families(spec: &mut Value, headless: bool, errors: &mut FieldErrors) {
 /// set it (upstream's `patchAllocatedValues` and `dropTypeDependentFields`).
 fn keep_assigned(service: &mut Value, old: &Value) {
     let (spec, before) = (&mut service["spec"], &old["spec"]);
-    let empty = |value: &Value| value.is_null() || *value == "" || *value == 0 || value.as_array().is_some_and(Vec::is_empty);
+    let empty =
+        |value: &Value| value.is_null() || *value == "" || *value == 0 || value.as_array().is_some_and(Vec::is_empty);
     let kind = |spec: &Value| spec["type"].as_str().unwrap_or("ClusterIP").to_owned();
     let has_address = |kind: &str| kind != "ExternalName";
     let has_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");

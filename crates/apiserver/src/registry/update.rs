@@ -106,7 +106,12 @@ impl Registry {
         Err(Status::modified(kind, &key.name))
     }
 
-    pub(super) async fn remove(&self, stored: &'static Kind, key: &ObjectKey, current: &Object) -> Result<u64, CommitError> {
+    pub(super) async fn remove(
+        &self,
+        stored: &'static Kind,
+        key: &ObjectKey,
+        current: &Object,
+    ) -> Result<u64, CommitError> {
         let condition = Condition::Revision(current.revision);
         self.write(Write { key: cache::store_key(stored, key), value: None, condition }).await
     }
