@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 
+use super::subjects;
 use crate::kind::{Kind, NameRule};
 use crate::kinds::part::{schema_of, verbs};
 
@@ -12,6 +13,10 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     singular: "clusterrolebinding",
     namespaced: false,
     verbs: verbs::ALL,
+    columns: subjects::COLUMNS,
+    row: subjects::row,
+    default: subjects::default,
+    validate: subjects::validate_cluster_role_binding,
     schema: schema_of::<ClusterRoleBinding>,
     names: NameRule::PathSegment,
     acted_on: true,

@@ -4,6 +4,8 @@ mod cluster_role;
 mod cluster_role_binding;
 mod role;
 mod role_binding;
+mod rules;
+mod subjects;
 
 pub use cluster_role::CLUSTER_ROLE;
 pub use cluster_role_binding::CLUSTER_ROLE_BINDING;

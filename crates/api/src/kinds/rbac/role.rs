@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::rbac::v1::Role;
 
-use crate::kind::{Kind, NameRule};
+use super::rules;
+use crate::kind::{Column, Kind, NameRule};
 use crate::kinds::part::{schema_of, verbs};
 
 pub static ROLE: Kind = Kind {
@@ -11,6 +12,9 @@ pub static ROLE: Kind = Kind {
     plural: "roles",
     singular: "role",
     verbs: verbs::ALL,
+    columns: &[Column::NAME, rules::CREATED_AT],
+    row: rules::row,
+    validate: rules::validate_role,
     schema: schema_of::<Role>,
     names: NameRule::PathSegment,
     acted_on: true,

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::rbac::v1::RoleBinding;
 
+use super::subjects;
 use crate::kind::{Kind, NameRule};
 use crate::kinds::part::{schema_of, verbs};
 
@@ -11,6 +12,10 @@ pub static ROLE_BINDING: Kind = Kind {
     plural: "rolebindings",
     singular: "rolebinding",
     verbs: verbs::ALL,
+    columns: subjects::COLUMNS,
+    row: subjects::row,
+    default: subjects::default,
+    validate: subjects::validate_role_binding,
     schema: schema_of::<RoleBinding>,
     names: NameRule::PathSegment,
     acted_on: true,
