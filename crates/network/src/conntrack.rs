@@ -15,13 +15,16 @@ const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
 const UDP: u8 = libc::IPPROTO_UDP as u8;
 
+/// An address and a port.
+pub type End = (Ipv4Addr, u16);
+
 /// A tracked UDP flow. When source and destination aren't translated, the reply mirrors the first packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpFlow {
     /// Where the client sends to, before translation.
-    pub destination: (Ipv4Addr, u16),
+    pub destination: End,
     /// Who answers: the endpoint that the flow was translated to.
-    pub reply_source: (Ipv4Addr, u16),
+    pub reply_source: End,
 }
 
 /// Forgets the flows that `gone` picks; gives how many.
@@ -59,7 +62,7 @@ fn read(body: &[u8]) -> Option<(UdpFlow, &[u8])> {
 }
 
 /// Protocol, source and destination of a tuple.
-fn ends(tuple: &[u8]) -> Option<(u8, (Ipv4Addr, u16), (Ipv4Addr, u16))> {
+fn ends(tuple: &[u8]) -> Option<(u8, End, End)> {
     let (ip, transport) = (attribute(tuple, 1)?, attribute(tuple, 2)?);
     let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(attribute(ip, kind)?).ok()?));
     let port = |kind| Some(u16::from_be_bytes(attribute(transport, kind)?.get(..2)?.try_into().ok()?));

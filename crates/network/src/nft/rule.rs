@@ -26,6 +26,8 @@ const STATE_NEW: u32 = 0x8;
 const STATUS_DNAT: u32 = 0x20;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
+/// `NFTA_FIB_F_DADDR`.
+const DESTINATION: u32 = 1 << 1;
 /// `RTN_LOCAL`.
 const ADDRESS_LOCAL: u32 = 2;
 const NFPROTO_IPV4: u32 = 2;
@@ -89,13 +91,19 @@ impl Rule {
         self.load(Field::DestinationAddress, REG).compare_net(CMP_NEQ, net)
     }
 
+    /// The node has the source address itself.
+    pub fn source_local(self) -> Self {
+        const SOURCE: u32 = 1;
+        self.address_type(SOURCE).compare(CMP_EQ, &ADDRESS_LOCAL.to_ne_bytes())
+    }
+
     /// The node has the destination address itself.
     pub fn destination_local(self) -> Self {
-        self.address_type().compare(CMP_EQ, &ADDRESS_LOCAL.to_ne_bytes())
+        self.address_type(DESTINATION).compare(CMP_EQ, &ADDRESS_LOCAL.to_ne_bytes())
     }
 
     pub fn destination_not_local(self) -> Self {
-        self.address_type().compare(CMP_NEQ, &ADDRESS_LOCAL.to_ne_bytes())
+        self.address_type(DESTINATION).compare(CMP_NEQ, &ADDRESS_LOCAL.to_ne_bytes())
     }
 
     /// Came in on the link; on a bridge's port, that is the bridge.
@@ -272,10 +280,9 @@ impl Rule {
         self.expression("ct", load).bitwise(bits, 0).compare(CMP_NEQ, &0u32.to_ne_bytes())
     }
 
-    fn address_type(self) -> Self {
+    fn address_type(self, of: u32) -> Self {
         const RESULT_ADDRESS_TYPE: u32 = 3;
-        const DESTINATION: u32 = 1 << 1;
-        let load = Attributes::new().be32(1, REG).be32(2, RESULT_ADDRESS_TYPE).be32(3, DESTINATION);
+        let load = Attributes::new().be32(1, REG).be32(2, RESULT_ADDRESS_TYPE).be32(3, of);
         self.expression("fib", load)
     }
 

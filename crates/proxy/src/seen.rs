@@ -1,0 +1,123 @@
+//! Services and EndpointSlices as last seen, which Services changed since they were last applied, and which addresses
+//! are ready anywhere.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use tug_api::{Object, ObjectKey};
+use tug_client::Change;
+
+use crate::endpoints;
+
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+#[derive(Default)]
+pub(crate) struct Seen {
+    services: HashMap<ObjectKey, Arc<Service>>,
+    /// By Service, then by name.
+    slices: HashMap<ObjectKey, BTreeMap<String, Arc<EndpointSlice>>>,
+    /// How many slices list the address as ready.
+    ready: HashMap<Ipv4Addr, usize>,
+    changed: HashSet<ObjectKey>,
+    generation: u64,
+}
+
+impl Seen {
+    /// Counts changes.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(crate) fn service(&mut self, change: &Change) {
+        let key = change.object().key.clone();
+        match change.new.as_ref().and_then(decoded::<Service>) {
+            Some(service) => self.services.insert(key.clone(), service),
+            None => self.services.remove(&key),
+        };
+        self.changed.insert(key);
+        self.generation += 1;
+    }
+
+    pub(crate) fn slice(&mut self, change: &Change) {
+        let old = change.old.as_ref().and_then(|object| owner(object));
+        let new = change.new.as_ref().and_then(|object| Some((owner(object)?, decoded::<EndpointSlice>(object)?)));
+        let name = &change.object().key.name;
+        if let Some(service) = old.filter(|old| new.as_ref().is_none_or(|(new, _)| new != old)) {
+            self.put_slice(service, name, None);
+        }
+        if let Some((service, slice)) = new {
+            self.put_slice(service, name, Some(slice));
+        }
+        self.generation += 1;
+    }
+
+    fn put_slice(&mut self, service: ObjectKey, name: &str, slice: Option<Arc<EndpointSlice>>) {
+        let slices = self.slices.entry(service.clone()).or_default();
+        for address in slice.iter().flat_map(|slice| ready_addresses(slice)) {
+            *self.ready.entry(address).or_default() += 1;
+        }
+        let replaced = match slice {
+            Some(slice) => slices.insert(name.to_owned(), slice),
+            None => slices.remove(name),
+        };
+        for address in replaced.iter().flat_map(|slice| ready_addresses(slice)) {
+            if let Some(count) = self.ready.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    self.ready.remove(&address);
+                }
+            }
+        }
+        if self.slices.get(&service).is_some_and(BTreeMap::is_empty) {
+            self.slices.remove(&service);
+        }
+        self.changed.insert(service);
+    }
+
+    /// Whether some EndpointSlice lists the address of a pod as ready and not terminating.
+    pub(crate) fn is_ready(&self, address: Ipv4Addr) -> bool {
+        self.ready.contains_key(&address)
+    }
+
+    pub(crate) fn take_changed(&mut self) -> HashSet<ObjectKey> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Every Service, changed or not.
+    pub(crate) fn take_all(&mut self) -> HashSet<ObjectKey> {
+        self.changed.clear();
+        self.services.keys().cloned().collect()
+    }
+
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<&Service> {
+        self.services.get(key).map(|service| &**service)
+    }
+
+    pub(crate) fn slices(&self, service: &ObjectKey) -> impl Iterator<Item = &EndpointSlice> {
+        self.slices.get(service).into_iter().flat_map(BTreeMap::values).map(|slice| &**slice)
+    }
+}
+
+/// The Service that a slice belongs to.
+fn owner(slice: &Object) -> Option<ObjectKey> {
+    let name = slice.meta.labels.get(SERVICE_NAME)?;
+    Some(ObjectKey::new(slice.key.namespace.clone(), name.clone()))
+}
+
+fn decoded<K: serde::de::DeserializeOwned + Send + Sync + 'static>(object: &Arc<Object>) -> Option<Arc<K>> {
+    object.typed().inspect_err(|error| tracing::warn!(object = %object.key, %error, "not of its kind's shape")).ok()
+}
+
+fn ready_addresses(slice: &EndpointSlice) -> impl Iterator<Item = Ipv4Addr> {
+    let endpoints = slice.endpoints.iter().flatten();
+    endpoints
+        .filter(|endpoint| {
+            let terminating = endpoint.conditions.as_ref().and_then(|conditions| conditions.terminating);
+            endpoints::is_ready(endpoint) && terminating != Some(true)
+        })
+        .flat_map(|endpoint| &endpoint.addresses)
+        .filter_map(|address| address.parse().ok())
+}
