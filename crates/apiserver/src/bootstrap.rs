@@ -30,10 +30,10 @@ pub async fn ensure(access: &Access, advertise: SocketAddr) -> Result<(), Status
     let mut wanted = vec![
         Wanted::kept(&core::SERVICE, api_service(advertise.port())),
         Wanted::kept(&core::SERVICE, dns_service()),
-        Wanted::made_equal(&core::ENDPOINTS, api_endpoints(advertise), "subsets"),
-        Wanted::made_equal(&discovery::ENDPOINT_SLICE, api_endpoint_slice(advertise), "endpoints"),
-        Wanted::made_equal(&core::CONFIG_MAP, client_ca(access.pki.ca_pem()), "data"),
-        Wanted::made_equal(&core::CONFIG_MAP, cluster_info(access.pki.ca_pem(), advertise), "data"),
+        Wanted::made_equal(&core::ENDPOINTS, api_endpoints(advertise), &["subsets"]),
+        Wanted::made_equal(&discovery::ENDPOINT_SLICE, api_endpoint_slice(advertise), &["endpoints", "ports"]),
+        Wanted::made_equal(&core::CONFIG_MAP, client_ca(access.pki.ca_pem()), &["data"]),
+        Wanted::made_equal(&core::CONFIG_MAP, cluster_info(access.pki.ca_pem(), advertise), &["data"]),
     ];
     wanted.extend(priority_classes());
     let each = |kind, values: Vec<Value>, way| values.into_iter().map(move |value| Wanted { kind, value, way });
@@ -56,8 +56,8 @@ struct Wanted {
 enum Way {
     /// It is the user's by now.
     Keep,
-    /// This field is made what it should be.
-    Field(&'static str),
+    /// These fields are made what they should be.
+    Fields(&'static [&'static str]),
     /// Missing rules are added unless `autoupdate` is `false`.
     Rules,
     /// Missing subjects are added unless `autoupdate` is `false`.
@@ -71,8 +71,8 @@ impl Wanted {
         Self { kind, value, way: Way::Keep }
     }
 
-    fn made_equal(kind: &'static Kind, value: Value, field: &'static str) -> Self {
-        Self { kind, value, way: Way::Field(field) }
+    fn made_equal(kind: &'static Kind, value: Value, fields: &'static [&'static str]) -> Self {
+        Self { kind, value, way: Way::Fields(fields) }
     }
 
     async fn ensure(self, objects: &dyn Objects) -> Result<(), Status> {
@@ -98,11 +98,13 @@ impl Wanted {
     fn corrected(&self, mut there: Value) -> Option<Value> {
         match self.way {
             Way::Keep => None,
-            Way::Field(field) => {
-                if contains(&there[field], &self.value[field]) {
+            Way::Fields(fields) => {
+                if fields.iter().all(|field| contains(&there[field], &self.value[field])) {
                     return None;
                 }
-                there[field] = self.value[field].clone();
+                for field in fields {
+                    there[field] = self.value[field].clone();
+                }
                 Some(there)
             }
             Way::Rules | Way::Subjects if !autoupdates(&there) => None,
@@ -318,4 +320,54 @@ fn cluster_info(ca_pem: &str, advertise: SocketAddr) -> Value {
         "metadata": {"name": "cluster-info", "namespace": "kube-public"},
         "data": data,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::fake::{Registry, access};
+
+    #[tokio::test]
+    async fn a_second_start_writes_nothing_and_a_user_may_take_roles_over() {
+        let registry = Registry::with(&[]);
+        let access = access(&registry);
+        let advertise: SocketAddr = "10.1.2.3:6443".parse().expect("an address");
+        ensure(&access, advertise).await.expect("made");
+        let writes = registry.writes();
+        assert!(writes > 100, "namespaces, roles and bindings: {writes}");
+        ensure(&access, advertise).await.expect("there");
+        assert_eq!(registry.writes(), writes);
+
+        let key = ObjectKey::new("", "view");
+        let view = registry.get(&rbac::CLUSTER_ROLE, &key).expect("view").value().expect("JSON");
+        let mut cut = view.clone();
+        cut["rules"] = json!([]);
+        registry.put(cut.clone());
+        ensure(&access, advertise).await.expect("mended");
+        let mended = registry.get(&rbac::CLUSTER_ROLE, &key).expect("view").value().expect("JSON");
+        let rules = |role: &Value| -> Vec<Rule> { serde_json::from_value(role["rules"].clone()).expect("rules") };
+        covers(&rules(&mended), &rules(&view)).expect("what was cut is there again");
+
+        cut["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] = "false".into();
+        registry.put(cut);
+        ensure(&access, advertise).await.expect("left alone");
+        let left = registry.get(&rbac::CLUSTER_ROLE, &key).expect("view").value().expect("JSON");
+        assert_eq!(left["rules"], json!([]));
+    }
+
+    #[tokio::test]
+    async fn the_apis_endpoints_follow_its_address() {
+        let registry = Registry::with(&[]);
+        let access = access(&registry);
+        for address in ["10.1.2.3:6443", "10.1.2.4:16443"] {
+            let advertise: SocketAddr = address.parse().expect("an address");
+            ensure(&access, advertise).await.expect("made");
+            let key = ObjectKey::new("default", "kubernetes");
+            let endpoints = registry.get(&core::ENDPOINTS, &key).expect(&["endpoints", "ports"]).value().expect("JSON");
+            assert_eq!(endpoints["subsets"], api_endpoints(advertise)["subsets"]);
+            let slice = registry.get(&discovery::ENDPOINT_SLICE, &key).expect("slice").value().expect("JSON");
+            assert_eq!(slice["endpoints"][0]["addresses"], json!([advertise.ip().to_string()]));
+            assert_eq!(slice["ports"][0]["port"], advertise.port());
+        }
+    }
 }

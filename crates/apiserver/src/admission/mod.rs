@@ -6,6 +6,8 @@ mod node_restriction;
 mod pod_priority;
 mod pod_tolerations;
 mod service_account;
+#[cfg(test)]
+mod tests;
 
 use serde_json::Value;
 

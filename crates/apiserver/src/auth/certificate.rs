@@ -35,10 +35,10 @@ impl Verifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
     ) -> Result<User, String> {
-        let now = UnixTime::now();
         if let Some((user, until)) = self.verified.lock().get(end_entity.as_ref())
-            && now.as_secs() < until.as_secs()
+            && now.as_secs() <= until.as_secs()
         {
             return Ok(user.clone());
         }

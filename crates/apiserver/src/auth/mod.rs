@@ -1,12 +1,16 @@
 //! Who is asking: a client certificate of the cluster's authority, or a bearer token, turned into a [`User`].
 
 mod certificate;
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::objects::Objects;
@@ -134,7 +138,7 @@ impl Authenticator {
         let mut shown = false;
         if let Some([end_entity, intermediates @ ..]) = peer_certs {
             shown = true;
-            match self.certificates.user(end_entity, intermediates) {
+            match self.certificates.user(end_entity, intermediates, UnixTime::now()) {
                 Ok(user) => return Ok(user),
                 Err(reason) => tracing::debug!(%reason, "client certificate refused"),
             }

@@ -6,6 +6,8 @@ mod escalation;
 mod node;
 pub mod policy;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use crate::auth::User;
 use crate::status::Status;

@@ -180,3 +180,107 @@ impl Asked {
         self.all(name).next().is_some_and(|value| !matches!(value, "false" | "0"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::fake::{Registry, pod as pod_value};
+
+    fn target<'a>(subresource: &'a str, name: &'a str) -> Target<'a> {
+        Target { resource: "pods", subresource, namespace: "ns", name, rest: "" }
+    }
+
+    fn cluster() -> std::sync::Arc<Registry> {
+        Registry::with(&[
+            pod_value("ns", "one", json!({"nodeName": "n1", "containers": [{"name": "a"}]})),
+            pod_value("ns", "waiting", json!({"containers": [{"name": "a"}]})),
+            pod_value(
+                "ns",
+                "two",
+                json!({"nodeName": "n1", "containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]}),
+            ),
+            json!({
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": "n1"},
+                "status": {
+                    "addresses": [{"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "10.9.8.7"}],
+                    "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+                },
+            }),
+        ])
+    }
+
+    #[test]
+    fn paths_at_the_kubelet() {
+        let registry = cluster();
+        let kubelet = Backend::Kubelet("10.9.8.7:10250".parse().expect("an address"));
+        let cases = [
+            ("log", "one", "", "/containerLogs/ns/one/a"),
+            ("log", "two", "container=i", "/containerLogs/ns/two/i"),
+            (
+                "log",
+                "one",
+                "follow=true&tailLines=0&timestamps=false&previous=1&limitBytes=10&sinceSeconds=5",
+                "/containerLogs/ns/one/a?follow=true&previous=true&sinceSeconds=5&tailLines=0&limitBytes=10",
+            ),
+            (
+                "exec",
+                "one",
+                "command=sh&command=-c&command=echo+a%26b&stdin=true&stdout=true&tty=true&container=a",
+                "/exec/ns/one/a?input=1&output=1&tty=1&command=sh&command=-c&command=echo+a%26b",
+            ),
+            ("attach", "two", "container=b&stdout=true&stderr=true", "/attach/ns/two/b?output=1&error=1"),
+            ("portforward", "one", "ports=80&ports=443", "/portForward/ns/one?port=80&port=443"),
+        ];
+        for (subresource, name, query, path) in cases {
+            let target = target(subresource, name);
+            let location = match subresource {
+                "log" => log(&*registry, target, query).map(|location| location.expect("it has a node")),
+                _ => stream(&*registry, target, query),
+            };
+            assert_eq!(location.expect(path), (kubelet, path.to_string()));
+        }
+        assert_eq!(log(&*registry, target("log", "waiting"), "").expect("nothing said so far"), None);
+    }
+
+    #[test]
+    fn refusals_in_upstreams_words() {
+        let registry = cluster();
+        let cases = [
+            ("log", "none", "", 404, r#"pods "none" not found"#),
+            ("log", "one", "container=x", 400, "container x is not valid for pod one"),
+            (
+                "log",
+                "two",
+                "",
+                400,
+                "a container name must be specified for pod two, choose one of: [a b] or one of the init containers: [i]",
+            ),
+            (
+                "log",
+                "one",
+                "tailLines=-1",
+                422,
+                r#"PodLogOptions "one" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"#,
+            ),
+            (
+                "log",
+                "one",
+                "limitBytes=0",
+                422,
+                r#"PodLogOptions "one" is invalid: limitBytes: Invalid value: 0: must be greater than 0"#,
+            ),
+            ("log", "one", "tailLines=many", 400, r#"strconv.ParseInt: parsing "many": invalid syntax"#),
+            ("exec", "waiting", "command=sh", 400, "pod waiting does not have a host assigned"),
+        ];
+        for (subresource, name, query, code, message) in cases {
+            let target = target(subresource, name);
+            let status = match subresource {
+                "log" => log(&*registry, target, query).expect_err(message),
+                _ => stream(&*registry, target, query).expect_err(message),
+            };
+            assert_eq!((status.code, status.message.as_str()), (code, message));
+        }
+    }
+}
