@@ -1,7 +1,7 @@
 //! Workloads that end.
 
 mod cron_job;
-mod job;
+pub mod job;
 
 pub use cron_job::CRON_JOB;
 pub use job::JOB;
