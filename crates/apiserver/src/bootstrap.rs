@@ -363,7 +363,7 @@ mod tests {
             let advertise: SocketAddr = address.parse().expect("an address");
             ensure(&access, advertise).await.expect("made");
             let key = ObjectKey::new("default", "kubernetes");
-            let endpoints = registry.get(&core::ENDPOINTS, &key).expect(&["endpoints", "ports"]).value().expect("JSON");
+            let endpoints = registry.get(&core::ENDPOINTS, &key).expect("endpoints").value().expect("JSON");
             assert_eq!(endpoints["subsets"], api_endpoints(advertise)["subsets"]);
             let slice = registry.get(&discovery::ENDPOINT_SLICE, &key).expect("slice").value().expect("JSON");
             assert_eq!(slice["endpoints"][0]["addresses"], json!([advertise.ip().to_string()]));
