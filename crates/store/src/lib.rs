@@ -4,6 +4,11 @@
 //! write, starting at 1, never reused, so that they serve as Kubernetes resource versions.
 #![forbid(unsafe_code)]
 
+mod sqlite;
+mod watchers;
+
+pub use sqlite::SqliteStore;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
