@@ -4,6 +4,7 @@ use k8s_openapi::api::autoscaling::v1::HorizontalPodAutoscaler;
 use serde_json::{Value, json};
 
 use super::HORIZONTAL_POD_AUTOSCALER;
+use super::horizontal_pod_autoscaler::{COLUMNS, row};
 use crate::kind::{Kind, StoredAs};
 use crate::kinds::part::{schema_of, subresources};
 
@@ -12,6 +13,9 @@ pub static HORIZONTAL_POD_AUTOSCALER_V1: Kind = Kind {
     schema: schema_of::<HorizontalPodAutoscaler>,
     subresources: &[subresources::status("HorizontalPodAutoscaler")],
     default,
+    columns: COLUMNS,
+    row: |object, now| row(&as_stored(object), now),
+    validate: |object, old| (HORIZONTAL_POD_AUTOSCALER.validate)(&as_stored(object), old.map(as_stored).as_ref()),
     stored_as: Some(&StoredAs { kind: &HORIZONTAL_POD_AUTOSCALER, to_stored, from_stored }),
     group: "autoscaling",
     kind: "HorizontalPodAutoscaler",
@@ -30,6 +34,12 @@ fn default(object: &mut Value) {
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
         spec.entry("minReplicas").or_insert(json!(1));
     }
+}
+
+fn as_stored(object: &Value) -> Value {
+    let mut stored = object.clone();
+    to_stored(&mut stored);
+    stored
 }
 
 fn to_stored(object: &mut Value) {
