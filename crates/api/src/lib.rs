@@ -4,6 +4,7 @@
 //! controllers and kubelets on its way out.
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod columns;
 pub mod discovery;
 pub mod field;

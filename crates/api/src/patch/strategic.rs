@@ -229,7 +229,7 @@ fn ordered(items: Vec<Value>, before: &[Value], order: &[Value], key: &str) -> V
     let rank = |item: &Value| order.iter().position(|other| same(item, other, key));
     let place = |item: &Value| before.iter().position(|other| same(item, other, key));
     let (mut named, unnamed): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|item| rank(item).is_some());
-    named.sort_by_key(|item| rank(item));
+    named.sort_by_cached_key(|item| rank(item));
     let mut merged = Vec::with_capacity(named.len() + unnamed.len());
     let (mut named, mut unnamed) = (named.into_iter().peekable(), unnamed.into_iter().peekable());
     loop {
