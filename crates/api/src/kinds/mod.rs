@@ -114,3 +114,6 @@ static ALL: &[&Kind] = &[
     &flowcontrol::FLOW_SCHEMA,
     &flowcontrol::PRIORITY_LEVEL_CONFIGURATION,
 ];
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,9 @@ mod validating_admission_policy;
 mod validating_admission_policy_binding;
 mod validating_webhook_configuration;
 
+mod policies;
+mod webhooks;
+
 pub use mutating_admission_policy::MUTATING_ADMISSION_POLICY;
 pub use mutating_admission_policy_binding::MUTATING_ADMISSION_POLICY_BINDING;
 pub use mutating_webhook_configuration::MUTATING_WEBHOOK_CONFIGURATION;

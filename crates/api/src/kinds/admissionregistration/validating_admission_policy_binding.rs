@@ -2,7 +2,8 @@
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 
-use crate::kind::Kind;
+use super::policies;
+use crate::kind::{Column, Kind};
 use crate::kinds::part::{schema_of, verbs};
 
 pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Kind {
@@ -13,6 +14,15 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Kind {
     categories: &["api-extensions"],
     namespaced: false,
     verbs: verbs::ALL,
+    columns: &[
+        Column::NAME,
+        Column::text("PolicyName", "The policy that it applies."),
+        Column::text("ParamRef", "The object with the policy's settings."),
+        Column::AGE,
+    ],
+    row: policies::binding_row,
+    default: policies::default_binding,
+    validate: policies::validate_binding,
     schema: schema_of::<ValidatingAdmissionPolicyBinding>,
     has_generation: true,
     ..Kind::NONE

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 
+use super::webhooks;
 use crate::kind::Kind;
 use crate::kinds::part::{schema_of, verbs};
 
@@ -13,6 +14,10 @@ pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     categories: &["api-extensions"],
     namespaced: false,
     verbs: verbs::ALL,
+    columns: webhooks::COLUMNS,
+    row: webhooks::row,
+    default: webhooks::default,
+    validate: webhooks::validate,
     schema: schema_of::<ValidatingWebhookConfiguration>,
     has_generation: true,
     ..Kind::NONE

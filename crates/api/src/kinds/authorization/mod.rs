@@ -1,5 +1,6 @@
 //! Questions about what somebody may do.
 
+mod attributes;
 mod local_subject_access_review;
 mod self_subject_access_review;
 mod self_subject_rules_review;

@@ -1,6 +1,7 @@
 //! Devices claimed by pods.
 
 mod device_class;
+mod requests;
 mod resource_claim;
 mod resource_claim_template;
 mod resource_slice;
