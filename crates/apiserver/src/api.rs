@@ -152,7 +152,7 @@ impl Api {
         let user = match caller {
             Caller::Part(user) => user,
             Caller::Wire(certificates) => {
-                authenticated = self.access.authenticator.authenticate(certificates, &parts.headers)?;
+                authenticated = self.access.identify(certificates, &parts.headers)?;
                 &authenticated
             }
         };
@@ -170,7 +170,8 @@ impl Api {
             };
             // Proxied paths go on as they came, still encoded.
             let path = parts.uri.path().to_owned();
-            let rest = path.split_once("/proxy").map_or("", |(_, rest)| rest);
+            let segments = if info.namespace.is_empty() { 6 } else { 8 };
+            let rest = path.match_indices('/').nth(segments - 1).map_or("", |(at, _)| &path[at..]);
             let target = streams::Target {
                 resource: &info.resource,
                 subresource: &info.subresource,

@@ -19,6 +19,9 @@ pub async fn create(
     namespace: Option<&str>,
     mut body: Value,
 ) -> Result<Value, Status> {
+    if !body.is_object() {
+        return Err(Status::bad_request(format!("a {} is an object", kind.kind)));
+    }
     if !body["metadata"].is_object() {
         body["metadata"] = json!({});
     }

@@ -113,7 +113,7 @@ impl Server {
 
         let registry = Arc::new(Registry::new(store.clone(), cache, config.service_cidr, config.node_ports.clone()));
         let objects: Arc<dyn Objects> = registry.clone();
-        let access = Arc::new(Access::new(pki.clone(), objects)?);
+        let access = Arc::new(Access::new(pki.clone(), objects, stop.clone())?);
         let port = addresses.first().map_or(6443, SocketAddr::port);
         let advertise = SocketAddr::new(config.advertise, port);
         let api = Arc::new(Api::new(registry, access.clone(), advertise.to_string(), stop.clone()));

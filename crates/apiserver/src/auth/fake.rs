@@ -117,7 +117,7 @@ impl Drop for Dir {
 pub(crate) fn access(registry: &Arc<Registry>) -> Access {
     let dir = Dir::new();
     let pki = Arc::new(Pki::load_or_create(&dir.0, &[]).expect("an authority"));
-    Access::new(pki, registry.clone()).expect("usable keys")
+    Access::new(pki, registry.clone(), tokio_util::sync::CancellationToken::new()).expect("usable keys")
 }
 
 pub(crate) fn namespace(name: &str) -> Value {

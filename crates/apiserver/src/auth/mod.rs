@@ -3,6 +3,7 @@
 mod certificate;
 #[cfg(test)]
 pub(crate) mod fake;
+mod impersonation;
 #[cfg(test)]
 mod tests;
 
@@ -105,17 +106,26 @@ impl User {
 impl Access {
     /// # Errors
     /// If the keys of `pki` can't be used.
-    pub fn new(pki: Arc<Pki>, objects: Arc<dyn Objects>) -> Result<Self, pki::Error> {
+    pub fn new(pki: Arc<Pki>, objects: Arc<dyn Objects>, closing: CancellationToken) -> Result<Self, pki::Error> {
         let issuer = Arc::new(Issuer::new(&pki)?);
         Ok(Self {
             authenticator: Authenticator::new(&pki, issuer.clone(), objects.clone())?,
             authorizer: Authorizer::new(objects.clone()),
             kubelet_tls: pki.kubelet_client_config()?,
-            closing: CancellationToken::new(),
+            closing,
             issuer,
             pki,
             objects,
         })
+    }
+
+    /// The identity that a request acts as: who shows the credentials, or whom they may and do impersonate.
+    ///
+    /// # Errors
+    /// 401 as [`Authenticator::authenticate`]; 403 when they may not act as somebody else.
+    pub fn identify(&self, peer_certs: Option<&[CertificateDer<'_>]>, headers: &HeaderMap) -> Result<User, Status> {
+        let user = self.authenticator.authenticate(peer_certs, headers)?;
+        impersonation::acting_as(&self.authorizer, user, headers)
     }
 }
 

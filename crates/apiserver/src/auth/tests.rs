@@ -86,3 +86,58 @@ fn a_certificate_is_good_until_its_end_known_or_not() {
     verifier.user(&cert, &[], at(3000)).expect("within its time, and known");
     verifier.user(&cert, &[], at(4000)).expect_err("known, but past its end");
 }
+
+#[test]
+fn acting_as_somebody_else() {
+    let role = serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "helper"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["users"], "resourceNames": ["jane"], "verbs": ["impersonate"]},
+            {"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["impersonate"]},
+        ],
+    });
+    let binding = serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "helper"},
+        "roleRef": {"kind": "ClusterRole", "name": "helper"},
+        "subjects": [{"kind": "User", "name": "helper"}],
+    });
+    let access = access(&Registry::with(&[role, binding]));
+    let certificate = |name: &str, orgs: &[&str]| {
+        let (cert, _) = access.pki.issue_client(name, orgs, Duration::from_secs(3600)).expect("a certificate");
+        der(&cert)
+    };
+    let (admin, helper) = (certificate("admin", &["system:masters"]), certificate("helper", &[]));
+    let anybody = ["system:authenticated"].as_slice();
+    let account = ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"].as_slice();
+    let cases: &[(&CertificateDer<'_>, &[(&'static str, &'static str)], Result<&[&str], u16>)] = &[
+        (&admin, &[("impersonate-user", "bob")], Ok(anybody)),
+        (&admin, &[("impersonate-user", "bob"), ("impersonate-group", "dev")], Ok(&["dev", "system:authenticated"])),
+        (&admin, &[("impersonate-user", "system:anonymous")], Ok(&["system:unauthenticated"])),
+        (&admin, &[("impersonate-group", "dev")], Err(400)),
+        (&helper, &[("impersonate-user", "jane")], Ok(anybody)),
+        (&helper, &[("impersonate-user", "bob")], Err(403)),
+        (&helper, &[("impersonate-user", "jane"), ("impersonate-group", "system:masters")], Err(403)),
+        (&helper, &[("impersonate-user", "jane"), ("impersonate-uid", "1")], Err(403)),
+        (&helper, &[("impersonate-user", "jane"), ("impersonate-extra-scopes", "all")], Err(403)),
+        (&helper, &[("impersonate-user", "system:serviceaccount:ns:robot")], Ok(account)),
+    ];
+    for (cert, lines, expected) in cases {
+        let mut headers = HeaderMap::new();
+        for (name, value) in *lines {
+            headers.insert(*name, HeaderValue::from_static(value));
+        }
+        let certs = [(*cert).clone()];
+        match (access.identify(Some(&certs), &headers), expected) {
+            (Ok(user), Ok(groups)) => {
+                assert_eq!(user.name, lines[0].1);
+                assert_eq!(user.groups, *groups, "{lines:?}");
+            }
+            (Err(status), Err(code)) => assert_eq!(status.code, *code, "{lines:?}: {status}"),
+            (result, _) => panic!("{lines:?}: {result:?}"),
+        }
+    }
+}

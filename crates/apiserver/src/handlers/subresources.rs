@@ -11,10 +11,11 @@ use super::delete::Wire;
 use super::options::WriteOptions;
 use super::scale;
 use super::write::{Patch, named};
+use crate::admission::Operation;
 use crate::api::Inbound;
 use crate::body::Body;
 use crate::negotiate;
-use crate::registry::{Part, metadata_now};
+use crate::registry::{Admit, Part, metadata_now};
 use crate::respond;
 use crate::status::Status;
 
@@ -150,7 +151,8 @@ async fn evict(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status>
 /// A token of a service account, for whoever may ask for one.
 async fn token(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status> {
     let encoding = negotiate::body_encoding(call.headers)?;
-    let request = decode::parse(&body.read().await?, encoding, "TokenRequest")?.value;
+    let mut request = decode::parse(&body.read().await?, encoding, "TokenRequest")?.value;
+    call.admit(Operation::Create, Some(&mut request), None)?;
     let issued = call.api.access.issuer.request(&*call.api.access.objects, &call.key(), request)?;
     call.shown(StatusCode::CREATED, issued)
 }

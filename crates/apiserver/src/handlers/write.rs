@@ -8,6 +8,7 @@ use tug_api::{Kind, ObjectKey, PatchError, patch, schema};
 use super::Call;
 use super::golang;
 use super::options::{FieldValidation, WriteOptions};
+use crate::admission;
 use crate::api::Inbound;
 use crate::body::Body;
 use crate::negotiate;
@@ -37,6 +38,7 @@ pub async fn create(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
     let options = WriteOptions::parse("CreateOptions", call.query)?;
     let value = call.decode_as(call.kind, body, options.fields).await?;
     let namespace = call.key().namespace;
+    admission::wait_for_account(&*call.api.access.objects, &call.attributes(), &value).await;
     let object = call.api.registry.create(call.kind, &namespace, value, call, options.dry_run).await?;
     if !call.kind.acted_on {
         let (kind, group) = (call.kind.kind, call.kind.group);
