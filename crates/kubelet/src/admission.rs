@@ -1,0 +1,213 @@
+//! Whether this node can run a pod at all: a field that isn't honoured refuses the pod by name, for no pod may run
+//! without what it asked for.
+
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, Volume, VolumeProjection};
+
+use crate::pod::init_containers;
+
+/// Why a pod is refused; both end up in its status and in an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+/// Sysctls that are namespaced and can't harm other pods (upstream's safe set).
+const SAFE_SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+/// # Errors
+/// The first field that isn't honoured.
+pub fn admit(pod: &Pod) -> Result<(), Refusal> {
+    if let Some(field) = unsupported(pod) {
+        return Err(Refusal { reason: "UnsupportedField", message: format!("{field} is not supported by this node") });
+    }
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    for sysctl in context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten() {
+        // Both separators are allowed in a pod; the list has dots.
+        if !SAFE_SYSCTLS.contains(&sysctl.name.replace('/', ".").as_str()) {
+            let message = format!("forbidden sysctl: {:?} not allowlisted", sysctl.name);
+            return Err(Refusal { reason: "SysctlForbidden", message });
+        }
+    }
+    Ok(())
+}
+
+/// The path of a field that isn't honoured.
+fn unsupported(pod: &Pod) -> Option<String> {
+    let spec = pod.spec.as_ref()?;
+    let context = spec.security_context.as_ref();
+    let flags = [
+        ("spec.hostUsers: false", spec.host_users == Some(false)),
+        ("spec.runtimeClassName", spec.runtime_class_name.as_deref().is_some_and(|name| !name.is_empty())),
+        ("spec.resourceClaims", spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())),
+        ("spec.os.name: windows", spec.os.as_ref().is_some_and(|os| os.name == "windows")),
+        ("spec.overhead", spec.overhead.as_ref().is_some_and(|overhead| !overhead.is_empty())),
+        ("spec.securityContext.seLinuxOptions", context.is_some_and(|context| context.se_linux_options.is_some())),
+        ("spec.securityContext.windowsOptions", context.is_some_and(|context| context.windows_options.is_some())),
+        (
+            "spec.securityContext.appArmorProfile",
+            confines(context.and_then(|context| context.app_armor_profile.as_ref())),
+        ),
+        (
+            "spec.securityContext.supplementalGroupsPolicy: Strict",
+            context.and_then(|context| context.supplemental_groups_policy.as_deref()) == Some("Strict"),
+        ),
+    ];
+    if let Some((field, _)) = flags.into_iter().find(|(_, asked)| *asked) {
+        return Some(field.to_owned());
+    }
+    let annotations = pod.metadata.annotations.iter().flatten();
+    let app_armor = "container.apparmor.security.beta.kubernetes.io/";
+    if let Some((key, _)) =
+        annotations.into_iter().find(|(key, value)| key.starts_with(app_armor) && *value != "unconfined")
+    {
+        return Some(format!("metadata.annotations[{key}]"));
+    }
+    for (index, volume) in spec.volumes.iter().flatten().enumerate() {
+        if let Some(field) = unsupported_volume(volume) {
+            return Some(format!("spec.volumes[{index}].{field}"));
+        }
+    }
+    let lists = [("initContainers", init_containers(spec)), ("containers", &spec.containers)];
+    for (list, containers) in lists {
+        for (index, container) in containers.iter().enumerate() {
+            if let Some(field) = unsupported_in_container(container) {
+                return Some(format!("spec.{list}[{index}].{field}"));
+            }
+        }
+    }
+    None
+}
+
+fn unsupported_in_container(container: &Container) -> Option<&'static str> {
+    let context = container.security_context.as_ref();
+    let mounts = || container.volume_mounts.iter().flatten();
+    let env = || container.env.iter().flatten();
+    let resources = container.resources.as_ref();
+    let flags = [
+        ("volumeDevices", container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty())),
+        ("restartPolicyRules", container.restart_policy_rules.as_ref().is_some_and(|rules| !rules.is_empty())),
+        ("restartPolicy", container.restart_policy.as_deref().is_some_and(|policy| policy != "Always")),
+        (
+            "resources.claims",
+            resources.is_some_and(|resources| resources.claims.as_ref().is_some_and(|c| !c.is_empty())),
+        ),
+        ("securityContext.seLinuxOptions", context.is_some_and(|context| context.se_linux_options.is_some())),
+        ("securityContext.windowsOptions", context.is_some_and(|context| context.windows_options.is_some())),
+        ("securityContext.appArmorProfile", confines(context.and_then(|context| context.app_armor_profile.as_ref()))),
+        (
+            "volumeMounts.recursiveReadOnly: Enabled",
+            mounts().any(|mount| mount.recursive_read_only.as_deref() == Some("Enabled")),
+        ),
+        (
+            "env.valueFrom.fileKeyRef",
+            env().any(|variable| variable.value_from.as_ref().is_some_and(|source| source.file_key_ref.is_some())),
+        ),
+    ];
+    flags.into_iter().find(|(_, asked)| *asked).map(|(field, _)| field)
+}
+
+fn confines(profile: Option<&AppArmorProfile>) -> bool {
+    profile.is_some_and(|profile| profile.type_ != "Unconfined")
+}
+
+fn unsupported_volume(volume: &Volume) -> Option<String> {
+    if let Some(empty) = &volume.empty_dir {
+        let medium = empty.medium.as_deref().unwrap_or("");
+        return (!matches!(medium, "" | "Memory")).then(|| format!("emptyDir.medium: {medium}"));
+    }
+    if let Some(projected) = &volume.projected {
+        return projected.sources.iter().flatten().find_map(unsupported_projection).map(str::to_owned);
+    }
+    let plain = volume.host_path.is_some()
+        || volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some();
+    if plain {
+        return None;
+    }
+    // Whatever else it is, its name is the one key beside `name`.
+    let value = serde_json::to_value(volume).ok()?;
+    let source = value.as_object()?.keys().find(|key| *key != "name").cloned();
+    // A volume without a source is an emptyDir by the API's default.
+    source
+}
+
+fn unsupported_projection(source: &VolumeProjection) -> Option<&'static str> {
+    if source.cluster_trust_bundle.is_some() {
+        return Some("projected.sources.clusterTrustBundle");
+    }
+    source.pod_certificate.is_some().then_some("projected.sources.podCertificate")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_honoured_is_named() {
+        let cases = [
+            (json!({}), None),
+            (json!({"hostUsers": false}), Some("spec.hostUsers: false")),
+            (json!({"hostUsers": true}), None),
+            (json!({"runtimeClassName": "kata"}), Some("spec.runtimeClassName")),
+            (json!({"resourceClaims": [{"name": "gpu"}]}), Some("spec.resourceClaims")),
+            (json!({"volumes": [{"name": "a", "emptyDir": {}}]}), None),
+            (
+                json!({"volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "c"}}]}),
+                Some("spec.volumes[1].persistentVolumeClaim"),
+            ),
+            (json!({"volumes": [{"name": "a", "nfs": {"server": "s", "path": "/"}}]}), Some("spec.volumes[0].nfs")),
+            (json!({"volumes": [{"name": "a", "csi": {"driver": "d"}}]}), Some("spec.volumes[0].csi")),
+            (
+                json!({"volumes": [{"name": "a", "emptyDir": {"medium": "HugePages"}}]}),
+                Some("spec.volumes[0].emptyDir.medium: HugePages"),
+            ),
+            (
+                json!({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}),
+                Some("spec.securityContext.appArmorProfile"),
+            ),
+            (json!({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}), None),
+            (
+                json!({"initContainers": [{"name": "i", "volumeDevices": [{"name": "d", "devicePath": "/d"}]}]}),
+                Some("spec.initContainers[0].volumeDevices"),
+            ),
+        ];
+        for (mut spec, field) in cases {
+            spec["containers"] = json!([{"name": "c"}]);
+            let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
+            let expected = field.map(|field| Refusal {
+                reason: "UnsupportedField",
+                message: format!("{field} is not supported by this node"),
+            });
+            assert_eq!(admit(&pod).err(), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn sysctls() {
+        for (name, allowed) in
+            [("net.ipv4.tcp_syncookies", true), ("net/ipv4/tcp_rmem", true), ("kernel.msgmax", false)]
+        {
+            let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [],
+                "securityContext": {"sysctls": [{"name": name, "value": "1"}]}}}))
+            .unwrap();
+            assert_eq!(admit(&pod).is_ok(), allowed, "{name}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Short ways to what is read from a pod all over the kubelet.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec};
+
+pub fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or("")
+}
+
+pub fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or("")
+}
+
+pub fn namespace(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or("")
+}
+
+/// `name_namespace(uid)`, as upstream's messages name a pod.
+pub fn full_name(pod: &Pod) -> String {
+    format!("{}_{}({})", name(pod), namespace(pod), uid(pod))
+}
+
+pub fn init_containers(spec: &PodSpec) -> &[Container] {
+    spec.init_containers.as_deref().unwrap_or_default()
+}
+
+/// An init container that keeps running beside the others.
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+pub fn restart_policy(spec: &PodSpec) -> &str {
+    spec.restart_policy.as_deref().unwrap_or("Always")
+}
+
+pub fn host_network(spec: &PodSpec) -> bool {
+    spec.host_network == Some(true)
+}
+
+/// What events about the pod refer to.
+pub fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: pod.metadata.name.clone(),
+        namespace: pod.metadata.namespace.clone(),
+        uid: pod.metadata.uid.clone(),
+        resource_version: pod.metadata.resource_version.clone(),
+        field_path: None,
+    }
+}
+
+/// What events about one container refer to.
+pub fn container_reference(pod: &Pod, container: &str) -> ObjectReference {
+    let init = pod.spec.as_ref().is_some_and(|spec| init_containers(spec).iter().any(|init| init.name == container));
+    let field = if init { "spec.initContainers" } else { "spec.containers" };
+    ObjectReference { field_path: Some(format!("{field}{{{container}}}")), ..reference(pod) }
+}
+
+/// Where the pod's files are: `<data>/pods/<uid>`.
+pub fn directory(data_dir: &Path, uid: &str) -> PathBuf {
+    data_dir.join("pods").join(uid)
+}
+
+/// `<pod_logs>/<namespace>_<name>_<uid>`.
+pub fn log_directory(pod_logs: &Path, pod: &Pod) -> PathBuf {
+    pod_logs.join(format!("{}_{}_{}", namespace(pod), name(pod), uid(pod)))
+}

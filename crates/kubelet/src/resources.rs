@@ -1,0 +1,185 @@
+//! Requests and limits: quantities as numbers, and as cgroup limits of containers and pods.
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::runtime::Limits;
+
+const SHARES_PER_CPU: i64 = 1024;
+const MIN_SHARES: i64 = 2;
+const MAX_SHARES: i64 = 262_144;
+const PERIOD_MICROS: i64 = 100_000;
+const MIN_QUOTA_MICROS: i64 = 1000;
+
+/// Thousandths; 0 for what isn't a quantity, which the API server doesn't let through.
+pub fn milli_of(quantity: &Quantity) -> i64 {
+    tug_api::Quantity::parse(&quantity.0).map_or(0, |quantity| quantity.milli_value())
+}
+
+pub fn bytes_of(quantity: &Quantity) -> i64 {
+    tug_api::Quantity::parse(&quantity.0).map_or(0, |quantity| quantity.value())
+}
+
+fn amount(resources: &ResourceRequirements, name: &str, convert: fn(&Quantity) -> i64) -> (i64, i64) {
+    let of = |list: &Option<std::collections::BTreeMap<String, Quantity>>| {
+        list.as_ref().and_then(|list| list.get(name)).map(convert)
+    };
+    let limit = of(&resources.limits).unwrap_or(0);
+    (of(&resources.requests).unwrap_or(limit), limit)
+}
+
+/// cgroup limits of one container.
+pub fn container_limits(container: &Container) -> Limits {
+    let (cpu, memory) = container.resources.as_ref().map_or(((0, 0), (0, 0)), both);
+    limits(cpu.0, cpu.1, memory.1)
+}
+
+fn both(resources: &ResourceRequirements) -> ((i64, i64), (i64, i64)) {
+    (amount(resources, "cpu", milli_of), amount(resources, "memory", bytes_of))
+}
+
+/// cgroup limits of the whole pod: a limit only where every container has one, as upstream's
+/// `ResourceConfigForPod`.
+pub fn pod_limits(spec: &PodSpec) -> Limits {
+    if let Some(resources) = &spec.resources {
+        let (cpu, memory) = both(resources);
+        return limits(cpu.0, cpu.1, memory.1);
+    }
+    let of = |container: &Container| container.resources.as_ref().map_or(((0, 0), (0, 0)), both);
+    let inits = spec.init_containers.as_deref().unwrap_or_default();
+    let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let (mut request, mut cpu_limit, mut memory_limit) = (0, 0, 0);
+    let (mut cpu_limited, mut memory_limited) = (true, true);
+    for container in spec.containers.iter().chain(inits.iter().filter(sidecar)) {
+        let (cpu, memory) = of(container);
+        request += cpu.0;
+        cpu_limit += cpu.1;
+        memory_limit += memory.1;
+        cpu_limited &= cpu.1 > 0;
+        memory_limited &= memory.1 > 0;
+    }
+    // Init containers run one after the other, beside the sidecars that came before them.
+    for container in inits.iter().filter(|container| !sidecar(container)) {
+        let (cpu, memory) = of(container);
+        request = request.max(cpu.0);
+        cpu_limit = cpu_limit.max(cpu.1);
+        memory_limit = memory_limit.max(memory.1);
+        cpu_limited &= cpu.1 > 0;
+        memory_limited &= memory.1 > 0;
+    }
+    limits(request, if cpu_limited { cpu_limit } else { 0 }, if memory_limited { memory_limit } else { 0 })
+}
+
+fn limits(cpu_request_milli: i64, cpu_limit_milli: i64, memory_bytes: i64) -> Limits {
+    let (quota, period) = match cpu_limit_milli {
+        ..=0 => (0, 0),
+        milli => ((milli * PERIOD_MICROS / 1000).max(MIN_QUOTA_MICROS), PERIOD_MICROS as u64),
+    };
+    Limits {
+        cpu_shares: (cpu_request_milli * SHARES_PER_CPU / 1000).clamp(MIN_SHARES, MAX_SHARES) as u64,
+        cpu_quota_micros: quota,
+        cpu_period_micros: period,
+        memory_bytes: memory_bytes.max(0) as u64,
+        ..Limits::default()
+    }
+}
+
+/// What `resourceFieldRef` gives: the container's request or limit in units of `divisor`, rounded up; a missing limit
+/// is what the node has.
+pub fn field(
+    container: &Container,
+    resource: &str,
+    divisor: &str,
+    node_cpu_milli: i64,
+    node_memory: i64,
+) -> Option<String> {
+    let (list, name) = resource.split_once('.')?;
+    let resources = container.resources.as_ref();
+    let list = match list {
+        "limits" => resources.and_then(|resources| resources.limits.as_ref()),
+        "requests" => resources.and_then(|resources| resources.requests.as_ref()),
+        _ => return None,
+    };
+    let given = list.and_then(|list| list.get(name));
+    let limit = resource.starts_with("limits.");
+    let divisor = Quantity(if divisor.is_empty() || divisor == "0" { "1".into() } else { divisor.to_owned() });
+    let value = match name {
+        "cpu" => {
+            let milli =
+                given.map(milli_of).filter(|milli| *milli > 0).unwrap_or(if limit { node_cpu_milli } else { 0 });
+            round_up(milli, milli_of(&divisor))
+        }
+        "memory" => {
+            let bytes = given.map(bytes_of).filter(|bytes| *bytes > 0).unwrap_or(if limit { node_memory } else { 0 });
+            round_up(bytes, bytes_of(&divisor))
+        }
+        _ if name == "ephemeral-storage" || name.starts_with("hugepages-") => {
+            round_up(given.map_or(0, bytes_of), bytes_of(&divisor))
+        }
+        _ => return None,
+    };
+    Some(value.to_string())
+}
+
+fn round_up(value: i64, divisor: i64) -> i64 {
+    let divisor = divisor.max(1);
+    value / divisor + i64::from(value % divisor > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(resources: serde_json::Value) -> Container {
+        serde_json::from_value(serde_json::json!({"name": "a", "resources": resources})).unwrap()
+    }
+
+    #[test]
+    fn limits_of_containers() {
+        // (resources, shares, quota, memory)
+        let cases = [
+            (serde_json::json!({}), 2, 0, 0),
+            (serde_json::json!({"requests": {"cpu": "100m"}}), 102, 0, 0),
+            (serde_json::json!({"limits": {"cpu": "1500m", "memory": "64Mi"}}), 1536, 150_000, 64 << 20),
+            (serde_json::json!({"limits": {"cpu": "1m"}}), 2, 1000, 0),
+        ];
+        for (resources, shares, quota, memory) in cases {
+            let limits = container_limits(&container(resources));
+            assert_eq!((limits.cpu_shares, limits.cpu_quota_micros, limits.memory_bytes), (shares, quota, memory));
+        }
+    }
+
+    #[test]
+    fn a_pod_is_limited_only_when_all_its_containers_are() {
+        let spec: PodSpec = serde_json::from_value(serde_json::json!({
+            "initContainers": [{"name": "i", "resources": {"limits": {"cpu": "3", "memory": "1Mi"}}}],
+            "containers": [
+                {"name": "a", "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}},
+                {"name": "b", "resources": {"limits": {"cpu": "1"}}},
+            ]
+        }))
+        .unwrap();
+        let limits = pod_limits(&spec);
+        assert_eq!(limits.cpu_shares, 3072);
+        assert_eq!(limits.cpu_quota_micros, 300_000);
+        assert_eq!(limits.memory_bytes, 0);
+    }
+
+    #[test]
+    fn fields_are_rounded_up_in_units_of_the_divisor() {
+        let container = container(serde_json::json!({"limits": {"cpu": "1500m", "memory": "65Mi"}}));
+        let cases = [
+            ("limits.cpu", "", Some("2")),
+            ("limits.cpu", "1m", Some("1500")),
+            ("limits.memory", "64Mi", Some("2")),
+            ("limits.memory", "0", Some("68157440")),
+            ("requests.cpu", "1", Some("0")),
+            ("limits.nonsense", "1", None),
+        ];
+        for (resource, divisor, expected) in cases {
+            assert_eq!(field(&container, resource, divisor, 4000, 1 << 30).as_deref(), expected, "{resource}");
+        }
+        let bare = super::tests::container(serde_json::json!({}));
+        assert_eq!(field(&bare, "limits.cpu", "1", 4000, 1 << 30).as_deref(), Some("4"));
+    }
+}

@@ -1,0 +1,124 @@
+//! Starting one container: image, configuration, creation, start, postStart hook.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Container;
+
+use crate::action::Target;
+use crate::container_spec::{POST_START_LIMIT, Parts};
+use crate::images::Puller;
+use crate::lifecycle;
+use crate::pod;
+use crate::runtime::{ContainerSpec, Sandbox};
+use crate::status::{Record, Waiting};
+use crate::worker::Worker;
+
+impl Worker {
+    /// Starts `container` for the `restart_count`th time after the first; gives its id.
+    ///
+    /// # Errors
+    /// Why it waits; the events are recorded.
+    pub(crate) async fn start(
+        &mut self,
+        sandbox: &Sandbox,
+        container: &Container,
+        restart_count: i32,
+        records: &[Record],
+    ) -> Result<String, Waiting> {
+        let context = Arc::clone(&self.context);
+        let pod = Arc::clone(&self.pod);
+        let about = pod::container_reference(&pod, &container.name);
+        let failed = |reason: &'static str, message: String| {
+            context.recorder.warning(&about, "Failed", &format!("Error: {message}"));
+            Waiting { reason, message }
+        };
+        let puller =
+            Puller { runtime: &*context.runtime, recorder: &context.recorder, sources: &self.references, pod: &pod };
+        let image = tokio::select! {
+            image = puller.ensure(container, &mut self.pulls) => image?,
+            () = self.ending.cancelled() => return Err(cut_short()),
+        };
+        let parts = Parts {
+            context: &context,
+            pod: &pod,
+            sandbox: &sandbox.status.id,
+            addresses: &self.addresses,
+            sources: &self.references,
+            volumes: &self.volume_places,
+            image: &image,
+            restart_count,
+        };
+        let spec = parts.build(container).await.map_err(|message| failed("CreateContainerConfigError", message))?;
+        let id = spec.id.clone();
+        let link = (spec.log.path.clone(), self.log_link(container, &id));
+        self.forget_older(records, container, &spec).await;
+        if let Err(error) = context.runtime.create_container(spec).await {
+            return Err(failed("CreateContainerError", error.to_string()));
+        }
+        context.recorder.normal(&about, "Created", "Container created");
+        if let Err(error) = context.runtime.start_container(&id).await {
+            return Err(failed("RunContainerError", error.to_string()));
+        }
+        context.recorder.normal(&about, "Started", "Container started");
+        if let Err(error) = tokio::fs::symlink(&link.0, &link.1).await {
+            tracing::warn!(link = %link.1.display(), %error, "log not linked");
+        }
+        self.post_start(container, &id).await?;
+        Ok(id)
+    }
+
+    async fn post_start(&self, container: &Container, id: &str) -> Result<(), Waiting> {
+        let Some(handler) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else {
+            return Ok(());
+        };
+        let target = Target {
+            runtime: Arc::clone(&self.context.runtime),
+            container_id: id.to_owned(),
+            container: container.clone(),
+            address: self.addresses.pod.first().and_then(|ip| ip.parse().ok()),
+        };
+        let outcome = tokio::select! {
+            outcome = lifecycle::run(handler, &target, POST_START_LIMIT) => outcome,
+            () = self.ending.cancelled() => return Err(cut_short()),
+        };
+        let Err(message) = outcome else { return Ok(()) };
+        let about = pod::container_reference(&self.pod, &container.name);
+        self.context.recorder.warning(&about, "FailedPostStartHook", "PostStartHook failed");
+        self.context.recorder.normal(&about, "Killing", "FailedPostStartHook");
+        if let Err(error) = self.context.runtime.stop_container(id, Duration::from_secs(2)).await {
+            tracing::warn!(container = container.name, %error, "stopping after a failed hook");
+        }
+        Err(Waiting { reason: "PostStartHookError", message })
+    }
+
+    /// Only the last ended start of a container is kept, for its state and its logs.
+    async fn forget_older(&self, records: &[Record], container: &Container, new: &ContainerSpec) {
+        let mut older: Vec<&Record> = records.iter().filter(|record| record.name() == container.name).collect();
+        older.pop();
+        for record in older {
+            if let Err(error) = self.context.runtime.remove_container(&record.status.id).await {
+                tracing::warn!(container = container.name, %error, "old container not removed");
+            }
+            for file in [self.log_link(container, &record.status.id), record.status.spec.log.path.clone()] {
+                // It may have been rotated away or never written.
+                let _ = tokio::fs::remove_file(file).await;
+            }
+        }
+        if let Some(directory) = new.log.path.parent()
+            && let Err(error) = tokio::fs::create_dir_all(directory).await
+        {
+            tracing::warn!(directory = %directory.display(), %error, "log directory not made");
+        }
+    }
+
+    pub(crate) fn log_link(&self, container: &Container, id: &str) -> std::path::PathBuf {
+        let (name, namespace) = (pod::name(&self.pod), pod::namespace(&self.pod));
+        self.context.config.container_logs.join(format!("{name}_{namespace}_{}-{id}.log", container.name))
+    }
+}
+
+/// The pod ends: what its container waited for doesn't matter any more.
+fn cut_short() -> Waiting {
+    Waiting { reason: "ContainerCreating", message: String::new() }
+}
