@@ -3,15 +3,18 @@
 #![forbid(unsafe_code)]
 
 pub mod events;
+pub mod https;
 pub mod informer;
+pub mod kubeconfig;
 pub mod queue;
 pub mod source;
 
 use std::sync::Arc;
 
 pub use events::Recorder;
+pub use https::HttpsSource;
 pub use informer::{Change, Informer, Informers};
-pub use queue::Queue;
+pub use queue::{Next, Queue, work};
 pub use source::{Scope, Source, SourceEvent};
 
 /// What a scheduler, controller, kubelet, proxy or DNS server is given: an identity's door to the API.
