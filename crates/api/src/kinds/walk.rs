@@ -86,6 +86,13 @@ fn fill_if(parent: &mut Value, key: &str, value: impl Into<Value>, unset: fn(&Va
     }
 }
 
+/// Sets a field, whatever it held.
+pub fn put(parent: &mut Value, key: &str, value: impl Into<Value>) {
+    if let Some(fields) = parent.as_object_mut() {
+        fields.insert(key.to_owned(), value.into());
+    }
+}
+
 /// Removes a field.
 pub fn drop_field(parent: &mut Value, key: &str) {
     if let Some(fields) = parent.as_object_mut() {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
-use crate::kind::{Column, Kind};
+use crate::kind::{Column, Kind, NameRule};
 use crate::kinds::cells;
 use crate::kinds::check::{label_selector, not_negative, one_of, selects_all};
 use crate::kinds::core::pod;
@@ -27,6 +27,7 @@ pub static STATEFUL_SET: Kind = Kind {
     default,
     validate,
     schema: schema_of::<StatefulSet>,
+    names: NameRule::DnsLabel,
     has_generation: true,
     ..Kind::NONE
 };

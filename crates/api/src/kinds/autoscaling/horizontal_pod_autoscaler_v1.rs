@@ -7,6 +7,7 @@ use super::HORIZONTAL_POD_AUTOSCALER;
 use super::horizontal_pod_autoscaler::{COLUMNS, row};
 use crate::kind::{Kind, StoredAs};
 use crate::kinds::part::{schema_of, subresources};
+use crate::kinds::walk::{put, sub};
 
 pub static HORIZONTAL_POD_AUTOSCALER_V1: Kind = Kind {
     version: "v1",
@@ -43,7 +44,7 @@ fn as_stored(object: &Value) -> Value {
 }
 
 fn to_stored(object: &mut Value) {
-    object["apiVersion"] = "autoscaling/v2".into();
+    put(object, "apiVersion", "autoscaling/v2");
     let metrics = take_annotation(object, METRICS);
     let behavior = take_annotation(object, BEHAVIOR);
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
@@ -64,7 +65,7 @@ fn to_stored(object: &mut Value) {
 }
 
 fn from_stored(object: &mut Value) {
-    object["apiVersion"] = "autoscaling/v1".into();
+    put(object, "apiVersion", "autoscaling/v1");
     let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else { return };
     let mut others = Vec::new();
     if let Some(Value::Array(list)) = spec.remove("metrics") {
@@ -103,5 +104,32 @@ fn take_annotation(object: &mut Value, name: &str) -> Option<Value> {
 }
 
 fn put_annotation(object: &mut Value, name: &str, value: &Value) {
-    object["metadata"]["annotations"][name] = value.to_string().into();
+    if let Some(annotations) = sub(object, "metadata").and_then(|metadata| sub(metadata, "annotations")) {
+        put(annotations, name, value.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_version_1_lacks_survives_it() {
+        let stored = json!({"apiVersion": "autoscaling/v2", "metadata": {"name": "h"}, "spec": {
+            "maxReplicas": 3,
+            "metrics": [
+                {"type": "Resource", "resource": {
+                    "name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50},
+                }},
+                {"type": "Pods", "pods": {"metric": {"name": "m"}, "target": {"type": "AverageValue"}}},
+            ],
+            "behavior": {"scaleDown": {"selectPolicy": "Disabled"}},
+        }});
+        let mut object = stored.clone();
+        from_stored(&mut object);
+        assert_eq!(object["spec"], json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}));
+        to_stored(&mut object);
+        assert_eq!(object["spec"], stored["spec"]);
+        assert_eq!(object["apiVersion"], "autoscaling/v2");
+    }
 }

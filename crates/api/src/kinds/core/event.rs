@@ -85,7 +85,8 @@ fn validate(event: &Value, _old: Option<&Value>) -> FieldErrors {
     let fits = about == namespace || (about.is_empty() && namespace == "default");
     // Those of the newer sort may stand in `kube-system` too, as upstream's recorder puts some.
     let newer = some(event, "/eventTime").is_some();
-    if !fits && !(newer && about.is_empty() && namespace == "kube-system") {
+    let of_the_system = newer && about.is_empty() && namespace == "kube-system";
+    if !fits && !of_the_system {
         errors.push(FieldError::invalid("involvedObject.namespace", &about.into(), "does not match event.namespace"));
     }
     if newer {
