@@ -6,6 +6,8 @@
 mod backend;
 mod pods;
 mod proxy;
+#[cfg(test)]
+mod tests;
 
 use http::{HeaderMap, Response, StatusCode, header};
 use hyper::Request;
