@@ -5,9 +5,12 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use serde_json::{Value, json};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tug_api::{Object, ObjectKey};
-use tug_client::Change;
+use tug_client::{Change, Scope, Source, SourceEvent};
 use tug_network::dial::runtime_in_netns;
 use tug_network::pods::{Attachment, PodNetwork};
 
@@ -285,4 +288,77 @@ fn rules_of_table() -> BTreeMap<String, Vec<Vec<u8>>> {
         found.insert(set.into(), keys);
     }
     found
+}
+
+/// Feeds informers with what the test sends.
+#[derive(Default)]
+struct Script(Mutex<BTreeMap<String, tokio::sync::mpsc::UnboundedReceiver<SourceEvent>>>);
+
+impl Source for Script {
+    fn follow(&self, scope: Scope) -> BoxStream<'static, SourceEvent> {
+        let events = self.0.lock().remove(&scope.plural).expect("each kind is followed once");
+        UnboundedReceiverStream::new(events).boxed()
+    }
+}
+
+#[test]
+fn an_address_is_dropped_once_no_new_connection_goes_to_it() {
+    let node = Node::new();
+    let script = Script::default();
+    let [services, slices] = ["services", "endpointslices"].map(|plural| {
+        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        script.0.lock().insert(plural.into(), receiver);
+        sender
+    });
+    let runtime = runtime_in_netns(Some(&node.node.path()), 1).expect("a runtime");
+    let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+        Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("the proxy only watches"))
+    });
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let _guard = runtime.enter();
+    let cluster = Cluster::new(kube::Client::new(nobody, "default"), Arc::new(script));
+    runtime.spawn(async move { sender.send(Arc::new(Proxy::start(cluster, config()).await.expect("starts"))) });
+    let proxy = receiver.recv().expect("started");
+    // Runs a future in the node, and says when it is done.
+    let run = |address: &str| {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (proxy, address) = (proxy.clone(), address.parse().expect("an address"));
+        runtime.spawn(async move {
+            proxy.synced().await;
+            proxy.dropped(address).await;
+            sender.send(()).expect("the test waits");
+        });
+        receiver
+    };
+
+    let send = |to: &tokio::sync::mpsc::UnboundedSender<SourceEvent>, event| to.send(event).expect("followed");
+    send(&services, SourceEvent::Restart);
+    send(&services, SourceEvent::Applied(object(&revision(service("web", 7, json!({})), 1))));
+    send(&services, SourceEvent::Synced);
+    send(&slices, SourceEvent::Restart);
+    let both = slice("web", &[("10.244.0.2", "rs"), ("10.244.0.3", "rs")]);
+    send(&slices, SourceEvent::Applied(object(&revision(both, 2))));
+    send(&slices, SourceEvent::Synced);
+
+    run("10.244.0.9").recv().expect("nobody knows this address");
+    run("192.0.2.1").recv().expect("the node's own address is shared");
+    run("2001:db8::1").recv().expect("there are no such pods");
+    assert_eq!(who(&node.node, "10.96.0.7:80"), set(["a 10.244.0.1", "b 10.244.0.1"]));
+
+    let dropped = run("10.244.0.2");
+    assert!(dropped.recv_timeout(Duration::from_millis(200)).is_err(), "it is ready");
+    let one = slice("web", &[("10.244.0.2", "st"), ("10.244.0.3", "rs")]);
+    send(&slices, SourceEvent::Applied(object(&revision(one, 3))));
+    dropped.recv().expect("it terminates");
+    assert_eq!(who(&node.node, "10.96.0.7:80"), set(["b 10.244.0.1"]));
+
+    let last = run("10.244.0.3");
+    let none = slice("web", &[("10.244.0.2", "st"), ("10.244.0.3", "st")]);
+    send(&slices, SourceEvent::Applied(object(&revision(none, 4))));
+    last.recv().expect("though it gets connections still, for want of a ready one");
+}
+
+fn revision(mut object: Value, revision: u64) -> Value {
+    object["metadata"]["resourceVersion"] = json!(revision.to_string());
+    object
 }
