@@ -14,11 +14,18 @@ use tug_api::{Object, ObjectKey};
 
 use crate::source::{Scope, Source, SourceEvent};
 
-/// Hands out informers, one copy of the objects for each scope.
+/// Hands out informers, one copy of the objects for each scope. The copy of a whole kind lives as long as this; one of a
+/// part of a kind (a namespace, a selector) as long as its last informer, as a kubelet follows many single objects.
 #[derive(Clone)]
 pub struct Informers {
     source: Arc<dyn Source>,
-    copies: Arc<Mutex<HashMap<Scope, Arc<Copy>>>>,
+    copies: Arc<Mutex<Copies>>,
+}
+
+#[derive(Default)]
+struct Copies {
+    whole: HashMap<Scope, Arc<Copy>>,
+    partial: HashMap<Scope, Weak<Copy>>,
 }
 
 /// A change of one object; `old` is `None` for one that is new here, `new` is `None` for one that is gone.
@@ -76,7 +83,17 @@ impl Informers {
 
     fn copy(&self, scope: Scope) -> Arc<Copy> {
         let mut copies = self.copies.lock();
-        copies.entry(scope).or_insert_with_key(|scope| Copy::follow(&*self.source, scope.clone())).clone()
+        let follow = |scope: &Scope| Copy::follow(&*self.source, scope.clone());
+        if scope.is_whole() {
+            return copies.whole.entry(scope).or_insert_with_key(follow).clone();
+        }
+        if let Some(copy) = copies.partial.get(&scope).and_then(Weak::upgrade) {
+            return copy;
+        }
+        copies.partial.retain(|_, copy| copy.strong_count() > 0);
+        let copy = follow(&scope);
+        copies.partial.insert(scope, Arc::downgrade(&copy));
+        copy
     }
 }
 
@@ -125,7 +142,8 @@ impl<K: DeserializeOwned + Send + Sync + 'static> Informer<K> {
     }
 
     /// Calls `f` for every object that is here now, then for every change, in order, from the informer's task: it must
-    /// not block, nor subscribe. Usually it adds keys to a [`crate::Queue`].
+    /// not block, nor subscribe. Usually it adds keys to a [`crate::Queue`]. It isn't called any more once the last
+    /// informer of a part of a kind is dropped.
     pub fn subscribe(&self, f: impl Fn(&Change) + Send + Sync + 'static) {
         let mut subscribers = self.copy.subscribers.lock();
         let objects: Vec<_> = self.copy.state.read().objects.values().cloned().collect();
@@ -263,6 +281,36 @@ mod tests {
 
     /// Says what the test sends.
     struct Script(Mutex<Option<mpsc::UnboundedReceiver<SourceEvent>>>);
+
+    /// Keeps a sender for each scope followed; it is closed once nobody follows any more.
+    #[derive(Default)]
+    struct Followed(Mutex<Vec<(Scope, mpsc::UnboundedSender<SourceEvent>)>>);
+
+    impl Source for Followed {
+        fn follow(&self, scope: Scope) -> BoxStream<'static, SourceEvent> {
+            let (say, events) = mpsc::unbounded_channel();
+            self.0.lock().push((scope, say));
+            UnboundedReceiverStream::new(events).boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_of_a_kind_is_followed_as_long_as_somebody_asks() {
+        let source = Arc::new(Followed::default());
+        let informers = Informers::new(source.clone());
+        let one = || informers.scoped::<ConfigMap>(Scope { fields: "metadata.name=a".into(), ..Scope::default() });
+        let (first, second) = (one(), one());
+        drop(informers.of::<ConfigMap>());
+        let followed = || source.0.lock().iter().map(|(scope, _)| scope.fields.clone()).collect::<Vec<_>>();
+        assert_eq!(followed(), ["metadata.name=a", ""]);
+        drop((first, second));
+        let part = source.0.lock()[0].1.clone();
+        part.closed().await;
+        let whole = source.0.lock()[1].1.clone();
+        assert!(!whole.is_closed());
+        drop(one());
+        assert_eq!(followed().len(), 3);
+    }
 
     impl Source for Script {
         fn follow(&self, scope: Scope) -> BoxStream<'static, SourceEvent> {

@@ -3,8 +3,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -31,7 +32,12 @@ pub enum Error {
     },
     #[error("{} is not a kubeconfig: {message}", path.display())]
     Malformed { path: PathBuf, message: String },
+    #[error("{} is there: another program is changing the file beside it, or has crashed and left it", .0.display())]
+    Locked(PathBuf),
 }
+
+/// How long another program may hold a file.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The files that kubectl reads: those of `$KUBECONFIG` (the variable's text), else `~/.kube/config`.
 pub fn locate(variable: Option<&str>, home: &Path) -> Vec<PathBuf> {
@@ -48,6 +54,7 @@ pub fn locate(variable: Option<&str>, home: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// If a file can't be read or written, or isn't a kubeconfig. Nothing is written then.
 pub fn merge(paths: &[PathBuf], entry: &Entry, owner: Option<(u32, u32)>) -> Result<PathBuf, Error> {
+    let _locks = lock_all(paths)?;
     let mut files = read_all(paths)?;
     let holding = files.iter().position(|file| file.names("contexts").any(|name| name == entry.name));
     let existing = files.iter().position(|file| file.existed);
@@ -69,8 +76,8 @@ pub fn merge(paths: &[PathBuf], entry: &Entry, owner: Option<(u32, u32)>) -> Res
         ],
     );
     file.put("contexts", "context", &entry.name, [("cluster", entry.name.clone()), ("user", entry.name.clone())]);
-    // The first file that sets the current context decides for all: it is set there.
-    let deciding = files.iter().position(|file| file.current().is_some()).unwrap_or(target);
+    // Of several files the first that sets the current context decides: none before this one can.
+    let deciding = existing.unwrap_or(target);
     files[deciding].document.insert("current-context".into(), entry.name.clone().into());
     for index in [Some(target), (deciding != target).then_some(deciding)].into_iter().flatten() {
         files[index].write(owner)?;
@@ -83,6 +90,7 @@ pub fn merge(paths: &[PathBuf], entry: &Entry, owner: Option<(u32, u32)>) -> Res
 /// # Errors
 /// If a file can't be read or written, or isn't a kubeconfig.
 pub fn remove(paths: &[PathBuf], name: &str) -> Result<(), Error> {
+    let _locks = lock_all(paths)?;
     for mut file in read_all(paths)?.into_iter().filter(|file| file.existed) {
         let before = file.document.clone();
         for section in ["clusters", "users", "contexts"] {
@@ -98,6 +106,43 @@ pub fn remove(paths: &[PathBuf], name: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// kubectl's lock: a file beside the locked one, there as long as that is being changed.
+struct Lock(PathBuf);
+
+fn lock_all(paths: &[PathBuf]) -> Result<Vec<Lock>, Error> {
+    paths.iter().filter_map(|path| lock(path).transpose()).collect()
+}
+
+/// `None` where there is no directory yet.
+fn lock(path: &Path) -> Result<Option<Lock>, Error> {
+    let lock = beside(path, ".lock");
+    let given_up = Instant::now() + PATIENCE;
+    loop {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&lock) {
+            Ok(_) => return Ok(Some(Lock(lock))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::File { path: lock, source: error });
+            }
+            Err(_) if Instant::now() > given_up => return Err(Error::Locked(lock)),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // If it can't be removed, the next one to come says so.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 struct File {
@@ -166,16 +211,21 @@ impl File {
             fs::create_dir_all(directory).map_err(failed)?;
             give(directory, owner).map_err(failed)?;
         }
-        let kept = fs::metadata(&path).ok().map(|metadata| {
-            use std::os::unix::fs::MetadataExt;
-            (metadata.uid(), metadata.gid())
-        });
-        let partial = path.with_extension("tug-partial");
+        let kept = fs::metadata(&path).ok().map(|metadata| (metadata.uid(), metadata.gid()));
+        let partial = beside(&path, ".partial");
+        // One that a crash has left. Never written through: in another user's directory it might be a link.
+        if let Err(error) = fs::remove_file(&partial)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(failed(error));
+        }
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            give(&partial, kept.or(owner))?;
+            if let Some((uid, gid)) = kept.or(owner) {
+                fchown(&file, Some(uid), Some(gid))?;
+            }
             fs::rename(&partial, &path)
         };
         write().map_err(failed)
@@ -188,6 +238,8 @@ fn give(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
 
     fn entry(name: &str, port: u16) -> Entry {
@@ -218,15 +270,15 @@ mod tests {
         let path = directory.path().join("config");
         let before = "apiVersion: v1\nkind: Config\npreferences: {colors: true}\nclusters:\n- name: other\n  cluster: {server: https://x}\ncurrent-context: other\n";
         fs::write(&path, before).expect("writing");
-        merge(&[path.clone()], &entry("tug", 6443), None).expect("merging");
-        merge(&[path.clone()], &entry("tug", 7000), None).expect("merging again");
+        merge(slice::from_ref(&path), &entry("tug", 6443), None).expect("merging");
+        merge(slice::from_ref(&path), &entry("tug", 7000), None).expect("merging again");
         let merged = read(&path);
         assert_eq!(merged["clusters"].as_sequence().map(Vec::len), Some(2));
         assert_eq!(merged["clusters"][1]["cluster"]["server"], "https://127.0.0.1:7000");
         assert_eq!(merged["current-context"], "tug");
         assert_eq!(merged["preferences"]["colors"], true);
 
-        remove(&[path.clone()], "tug").expect("removing");
+        remove(slice::from_ref(&path), "tug").expect("removing");
         let removed = read(&path);
         assert_eq!(removed["clusters"].as_sequence().map(Vec::len), Some(1));
         assert_eq!(removed["current-context"], "");
@@ -241,6 +293,7 @@ mod tests {
         assert_eq!(merge(&paths, &entry("a", 2), None).expect("it is known"), paths[2]);
         assert_eq!(merge(&paths, &entry("b", 3), None).expect("a new one"), paths[1]);
         assert_eq!(read(&paths[1])["current-context"], "b");
+        assert_eq!(fs::read_dir(directory.path()).expect("lists").count(), 2, "no lock or partial file is left");
     }
 
     #[test]
@@ -248,7 +301,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("config");
         fs::write(&path, "- a\n- list\n").expect("writing");
-        merge(&[path.clone()], &entry("a", 1), None).expect_err("not a mapping");
+        merge(slice::from_ref(&path), &entry("a", 1), None).expect_err("not a mapping");
         assert_eq!(fs::read_to_string(&path).expect("the file"), "- a\n- list\n");
     }
 }

@@ -18,6 +18,13 @@ pub struct Scope {
     pub fields: String,
 }
 
+impl Scope {
+    /// All objects of the kind.
+    pub fn is_whole(&self) -> bool {
+        self.namespace.is_empty() && self.labels.is_empty() && self.fields.is_empty()
+    }
+}
+
 /// What a source says. It begins with `Restart`, the objects as they are, `Synced`; then changes. A source that lost its
 /// place begins again with `Restart`.
 #[derive(Clone, Debug)]
