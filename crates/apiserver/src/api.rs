@@ -165,6 +165,7 @@ impl Api {
             return endpoints::answer(self, info, query, &parts).await;
         }
         if is_stream(info) {
+            streams::authorize(&self.access, &attributes, &parts.headers)?;
             let Inbound::Wire(body) = body else {
                 return Err(Status::bad_request("streams are served over the network only"));
             };

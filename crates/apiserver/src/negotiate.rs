@@ -8,13 +8,15 @@ use crate::status::Status;
 /// What answers can be encoded as. Protobuf is offered by clients with JSON behind it, which they then get.
 const PRODUCED: &[&str] = &["application/json", "application/yaml"];
 /// What bodies may be encoded as.
-const CONSUMED: &[&str] = &["application/json", "application/yaml"];
+const CONSUMED: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
     #[default]
     Json,
     Yaml,
+    /// Of requests only.
+    Protobuf,
 }
 
 /// How much of an object is wanted.
@@ -100,6 +102,7 @@ pub fn body_encoding(headers: &HeaderMap) -> Result<Encoding, Status> {
     match media_type(headers).as_str() {
         "" | "application/json" => Ok(Encoding::Json),
         "application/yaml" => Ok(Encoding::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(Encoding::Protobuf),
         _ => Err(Status::unsupported_media_type(CONSUMED)),
     }
 }

@@ -1,7 +1,7 @@
 //! Bodies to objects: the right kind, no fields that it doesn't have, or upstream's words about what is wrong.
 
 use serde_json::Value;
-use tug_api::{Kind, kinds, schema};
+use tug_api::{Kind, kinds, protobuf, schema};
 
 use super::Call;
 use super::golang;
@@ -84,6 +84,12 @@ pub fn parse(bytes: &[u8], encoding: Encoding, kind: &str) -> Result<Decoded, St
                 .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
             Decoded { value, duplicates: Vec::new() }
         }
+        Encoding::Protobuf => {
+            let refused = |error| {
+                Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}"))
+            };
+            Decoded { value: protobuf::decode(bytes).map_err(refused)?, duplicates: Vec::new() }
+        }
     };
     if !decoded.value.is_object() {
         let found = golang::type_name(&decoded.value);
@@ -95,12 +101,10 @@ pub fn parse(bytes: &[u8], encoding: Encoding, kind: &str) -> Result<Decoded, St
     for field in ["apiVersion", "kind"] {
         let found = &decoded.value[field];
         if !found.is_null() && !found.is_string() {
-            let go = if field == "kind" { "Kind" } else { "APIVersion" };
             let error = format!(
                 "json: cannot unmarshal {} into Go struct field .{field} of type string",
                 golang::type_name(found)
             );
-            let _ = go;
             return Err(unrecognized(error));
         }
     }

@@ -63,7 +63,7 @@ impl Call<'_> {
 
     pub fn encoded(&self, code: StatusCode, value: &Value) -> Result<Response<Body>, Status> {
         match self.accept.encoding {
-            Encoding::Json => Ok(respond::json(code, value)),
+            Encoding::Json | Encoding::Protobuf => Ok(respond::json(code, value)),
             Encoding::Yaml => {
                 let text: Bytes = negotiate::to_yaml(value)?.into();
                 Ok(respond::bytes(code, "application/yaml", text))
