@@ -136,6 +136,11 @@ impl Column {
         Self { name, r#type: "integer", format: "", description, priority: 0 }
     }
 
+    /// A column of `true` and `false` that is always shown.
+    pub const fn boolean(name: &'static str, description: &'static str) -> Self {
+        Self { name, r#type: "boolean", format: "", description, priority: 0 }
+    }
+
     /// The same column, shown only with `-o wide`.
     pub const fn wide(self) -> Self {
         Self { priority: 1, ..self }

@@ -133,7 +133,9 @@ fn prepare(object: &mut Value, old: Option<&Value>) {
             ("job-name", &name),
             ("batch.kubernetes.io/job-name", &name),
         ] {
-            fill(labels, key, value.as_str());
+            if !value.is_empty() {
+                fill(labels, key, value.as_str());
+            }
         }
     }
     if some(spec, "/selector").is_none() {

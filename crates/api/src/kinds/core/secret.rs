@@ -30,7 +30,6 @@ pub static SECRET: Kind = Kind {
     row,
     default,
     validate,
-    prepare,
     selectable: |object| vec![("type", text(object, "/type").to_owned())],
     selectable_names: &["type"],
     schema: schema_of::<Secret>,
@@ -45,13 +44,6 @@ fn row(object: &Value, now: Timestamp) -> Vec<Value> {
         entries(object, "/data").count().into(),
         age_of(object, now),
     ]
-}
-
-/// A PUT that doesn't say the type keeps it.
-fn prepare(object: &mut Value, old: Option<&Value>) {
-    if let Some(old) = old {
-        fill(object, "type", text(old, "/type"));
-    }
 }
 
 fn default(object: &mut Value) {

@@ -23,7 +23,7 @@ pub static PRIORITY_CLASS: Kind = Kind {
     columns: &[
         Column::NAME,
         Column::number("Value", "The rank: greater goes first."),
-        Column::text("Global-Default", "Whether pods without a class get this one."),
+        Column::boolean("Global-Default", "Whether pods without a class get this one."),
         Column::AGE,
         Column::text("PreemptionPolicy", "Whether its pods may push out others."),
     ],

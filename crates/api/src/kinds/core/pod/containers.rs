@@ -207,7 +207,7 @@ fn value_from(errors: &mut FieldErrors, path: &str, from: &Value, valued: bool) 
         sources += 1;
     }
     let wrong = match sources {
-        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
         _ if valued => "may not be specified when `value` is not empty",
         1 => return,
         _ => "may not have more than one field specified at a time",

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
+use super::placement;
 use crate::field::{FieldError, FieldErrors};
+use crate::kinds::check::required;
 use crate::kinds::walk::{each, int, list, some, text, without};
 
 const FORBIDDEN: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -13,6 +15,11 @@ pub fn update(errors: &mut FieldErrors, pod: &Value, old: &Value) {
         if list(pod, &pointer).len() != list(old, &pointer).len() {
             errors.push(FieldError::forbidden(format!("spec.{key}"), "pod updates may not add or remove containers"));
             return;
+        }
+    }
+    for key in ["containers", "initContainers"] {
+        for (i, container) in list(pod, &format!("/spec/{key}")).iter().enumerate() {
+            required(errors, &format!("spec.{key}[{i}].image"), text(container, "/image"));
         }
     }
     deadline(errors, pod, old);
@@ -26,6 +33,7 @@ pub fn update(errors: &mut FieldErrors, pod: &Value, old: &Value) {
             "existing toleration can not be modified except its tolerationSeconds",
         ));
     }
+    placement::tolerations(errors, "spec.tolerations", list(pod, "/spec/tolerations"));
     gates(errors, pod, old);
     let (now, was) = (frozen(pod, old), frozen(old, old));
     if now != was {

@@ -92,6 +92,9 @@ fn external(object: &Value) -> Value {
 fn default(object: &mut Value) {
     let Some(spec) = sub(object, "spec") else { return };
     fill(spec, "sessionAffinity", "None");
+    if text(spec, "/sessionAffinity") == "None" {
+        drop_field(spec, "sessionAffinityConfig");
+    }
     if text(spec, "/sessionAffinity") == "ClientIP"
         && let Some(config) = sub(spec, "sessionAffinityConfig").and_then(|config| sub(config, "clientIP"))
     {
@@ -111,23 +114,9 @@ fn default(object: &mut Value) {
     }
     if external || r#type == "ClusterIP" {
         fill(spec, "internalTrafficPolicy", "Cluster");
-        families(spec);
     }
     if r#type == "LoadBalancer" {
         fill(spec, "allocateLoadBalancerNodePorts", true);
-    }
-}
-
-/// This cluster has IPv4 only. A headless Service without a selector may still list addresses of both families.
-fn families(spec: &mut Value) {
-    let selects =
-        some(spec, "/selector").is_some_and(|selector| selector.as_object().is_some_and(|map| !map.is_empty()));
-    if is_headless(spec) && !selects {
-        fill_zero(spec, "ipFamilies", json!(["IPv4", "IPv6"]));
-        fill(spec, "ipFamilyPolicy", "RequireDualStack");
-    } else {
-        fill_zero(spec, "ipFamilies", json!(["IPv4"]));
-        fill(spec, "ipFamilyPolicy", "SingleStack");
     }
 }
 
@@ -153,6 +142,22 @@ fn prepare(object: &mut Value, old: Option<&Value>) {
         (one, first) if first.is_empty() && !one.is_empty() => spec["clusterIPs"] = json!([one]),
         _ => {}
     }
+    if text(spec, "/type") != "ExternalName" {
+        families(spec);
+    }
+}
+
+/// This cluster has IPv4 only. A headless Service without a selector may still list addresses of both families.
+fn families(spec: &mut Value) {
+    let selects =
+        some(spec, "/selector").is_some_and(|selector| selector.as_object().is_some_and(|map| !map.is_empty()));
+    if is_headless(spec) && !selects {
+        fill_zero(spec, "ipFamilies", json!(["IPv4", "IPv6"]));
+        fill(spec, "ipFamilyPolicy", "RequireDualStack");
+    } else {
+        fill_zero(spec, "ipFamilies", json!(["IPv4"]));
+        fill(spec, "ipFamilyPolicy", "SingleStack");
+    }
 }
 
 fn keep_given(spec: &mut Value, old: &Value) {
@@ -161,9 +166,9 @@ fn keep_given(spec: &mut Value, old: &Value) {
         && text(spec, "/clusterIP").is_empty()
         && list(spec, "/clusterIPs").is_empty()
     {
-        for key in ["clusterIP", "clusterIPs"] {
+        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             if let Some(given) = old.get(key) {
-                spec[key] = given.clone();
+                fill_zero(spec, key, given.clone());
             }
         }
     }

@@ -7,8 +7,8 @@ use super::{default, prepare, row, validation};
 
 fn service(spec: Value) -> Value {
     let mut object = json!({"metadata": {"name": "s"}, "spec": spec});
-    prepare(&mut object, None);
     default(&mut object);
+    prepare(&mut object, None);
     object
 }
 
@@ -28,6 +28,9 @@ fn defaults_are_upstreams() {
         })
     );
     assert_eq!(wrong(&object, None), Vec::<String>::new());
+    let headless = service(json!({"clusterIP": "None"}));
+    assert_eq!(headless["spec"]["ipFamilyPolicy"], "RequireDualStack");
+    assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
     let node_port = service(json!({"type": "NodePort", "ports": [{"port": 80, "targetPort": "http"}]}));
     assert_eq!(node_port["spec"]["externalTrafficPolicy"], "Cluster");
     assert_eq!(node_port["spec"]["ports"][0]["targetPort"], "http");
@@ -89,8 +92,8 @@ fn what_was_given_is_kept() {
 
     let mut inner = old.clone();
     inner["spec"]["type"] = "ClusterIP".into();
-    prepare(&mut inner, Some(&old));
     default(&mut inner);
+    prepare(&mut inner, Some(&old));
     assert_eq!(inner["spec"]["ports"][0].get("nodePort"), None);
     assert_eq!(wrong(&inner, Some(&old)), Vec::<String>::new());
 
