@@ -117,3 +117,25 @@ impl Watcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(revision: Revision) -> Event {
+        Event { revision, key: "/a".into(), value: None, previous: None }
+    }
+
+    #[tokio::test]
+    async fn a_writer_who_watches_from_its_own_write_does_not_hear_it() {
+        let watchers = Watchers::starting_at(4);
+        // Revision 5 is answered, and isn't told yet.
+        let (joining, mut watch) = watchers.join("/", 5).expect("open");
+        watchers.tell(&[event(5)]);
+        watchers.tell(&[event(6)]);
+        watchers.joined(joining.ticket);
+        watchers.tell(&[event(7)]);
+        assert_eq!(watch.recv().await, Some(vec![event(6)]));
+        assert_eq!(watch.recv().await, Some(vec![event(7)]));
+    }
+}
