@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::broadcast;
 use tug_engine::{Engine, Image};
-use tug_network::pods::Attachment;
+use tug_network::pods::{Attachment, PodNetwork};
 
 use crate::runtime::{
     Auth, ContainerSpec, ContainerStatus, Event, ExecOutput, ExecSpec, HostPort, ImageInfo, LogLine, LogOptions,
@@ -28,6 +28,18 @@ pub trait SandboxNetwork: Send + Sync + 'static {
     async fn attach(&self, attachment: &Attachment) -> std::result::Result<IpAddr, String>;
     /// Idempotent.
     async fn detach(&self, id: &str) -> std::result::Result<(), String>;
+}
+
+#[async_trait]
+impl SandboxNetwork for PodNetwork {
+    async fn attach(&self, attachment: &Attachment) -> std::result::Result<IpAddr, String> {
+        let attached = PodNetwork::attach(self, attachment).await.map_err(|error| error.to_string())?;
+        Ok(attached.address.into())
+    }
+
+    async fn detach(&self, id: &str) -> std::result::Result<(), String> {
+        PodNetwork::detach(self, id).await.map_err(|error| error.to_string())
+    }
 }
 
 pub struct EngineRuntime {

@@ -67,7 +67,7 @@ async fn renew(api: &Api<Lease>, context: &Context, held: Option<Lease>) -> Resu
                 owner_references: owners,
                 ..ObjectMeta::default()
             };
-            api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec), ..Lease::default() }).await
+            api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await
         }
     }
 }

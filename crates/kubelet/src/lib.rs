@@ -11,6 +11,7 @@ mod action;
 mod admission;
 mod backoff;
 mod container_spec;
+mod drive;
 mod end;
 mod env;
 mod expand;

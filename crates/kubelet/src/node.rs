@@ -41,7 +41,7 @@ impl Capacity {
     pub fn of_this_machine(pods: u32, images: &Path) -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let disk_bytes = nix::sys::statvfs::statvfs(images)
-            .map_or(0, |stat| i64::try_from(stat.blocks() as u64 * stat.fragment_size() as u64).unwrap_or(i64::MAX));
+            .map_or(0, |stat| i64::try_from(stat.blocks() * stat.fragment_size()).unwrap_or(i64::MAX));
         Self { cpu_milli: cpus as i64 * 1000, memory_bytes: meminfo("MemTotal:"), disk_bytes, pods }
     }
 
@@ -184,7 +184,7 @@ fn status(context: &Context, port: u16, before: Option<&NodeStatus>) -> NodeStat
 fn conditions(context: &Context, before: Option<&NodeStatus>) -> Vec<NodeCondition> {
     let memory_low = meminfo("MemAvailable:") < LEAST_MEMORY_BYTES;
     let disk_low = nix::sys::statvfs::statvfs(&context.runtime.image_dir())
-        .is_ok_and(|stat| (stat.blocks_available() as u64) < stat.blocks() as u64 / 10 && free_bytes(&stat) < 1 << 30);
+        .is_ok_and(|stat| stat.blocks_available() < stat.blocks() / 10 && free_bytes(&stat) < 1 << 30);
     let all = [
         (
             "MemoryPressure",
@@ -239,7 +239,7 @@ fn conditions(context: &Context, before: Option<&NodeStatus>) -> Vec<NodeConditi
 }
 
 fn free_bytes(stat: &nix::sys::statvfs::Statvfs) -> u64 {
-    stat.blocks_available() as u64 * stat.fragment_size() as u64
+    stat.blocks_available() * stat.fragment_size()
 }
 
 fn images(context: &Context) -> Vec<ContainerImage> {

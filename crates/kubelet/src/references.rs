@@ -41,8 +41,11 @@ struct Watched<K> {
     wakers: Mutex<Vec<Weak<Notify>>>,
 }
 
+/// By namespace and name.
+type ByName<T> = HashMap<(String, String), T>;
+
 struct Pool<K> {
-    watched: Mutex<HashMap<(String, String), Weak<Watched<K>>>>,
+    watched: Mutex<ByName<Weak<Watched<K>>>>,
 }
 
 // === impl References ===

@@ -85,15 +85,15 @@ pub fn compute(observed: &Observed<'_>) -> PodStatus {
     let before = pod.status.clone().unwrap_or_default();
     let initialized = init_containers(&spec).iter().all(|container| init_done(container, observed));
     let inits: Vec<ContainerStatus> =
-        init_containers(&spec).iter().map(|container| container_status(container, observed, true, true)).collect();
+        init_containers(&spec).iter().map(|container| container_status(container, observed, true)).collect();
     let regular: Vec<ContainerStatus> =
-        spec.containers.iter().map(|container| container_status(container, observed, false, initialized)).collect();
+        spec.containers.iter().map(|container| container_status(container, observed, false)).collect();
     let mut phase = phase(&spec, &inits, &regular, observed);
     // A pod that was reported done never comes back.
     if let Some(done) = before.phase.as_deref().filter(|phase| matches!(*phase, "Succeeded" | "Failed")) {
         phase = if done == "Failed" { "Failed" } else { "Succeeded" };
     }
-    let started = before.start_time.clone().unwrap_or_else(|| Time(observed.now));
+    let started = before.start_time.clone().unwrap_or(Time(observed.now));
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
         host_ip: Some(observed.addresses.host.clone()),
@@ -195,7 +195,7 @@ fn init_done(container: &Container, observed: &Observed<'_>) -> bool {
     }
 }
 
-fn container_status(container: &Container, observed: &Observed<'_>, init: bool, may_start: bool) -> ContainerStatus {
+fn container_status(container: &Container, observed: &Observed<'_>, init: bool) -> ContainerStatus {
     let (record, before) = latest(observed.records, &container.name);
     let waiting = observed.waiting.get(&container.name);
     let has_inits = observed.pod.spec.as_ref().is_some_and(|spec| !init_containers(spec).is_empty());
@@ -210,7 +210,7 @@ fn container_status(container: &Container, observed: &Observed<'_>, init: bool, 
         status.image = if record.image.is_empty() { status.image } else { record.image.clone() };
         status.image_id = record.image_id.clone();
         status.restart_count = labels::restart_count(&record.status);
-        status.last_state = before.filter(|before| before.exited()).map(|before| terminated(before));
+        status.last_state = before.filter(|before| before.exited()).map(terminated);
         status.stop_signal = None;
         if record.running() {
             status.state = Some(ContainerState {
@@ -232,7 +232,7 @@ fn container_status(container: &Container, observed: &Observed<'_>, init: bool, 
         status.state = Some(match waiting {
             _ if observed.ended => lost(),
             Some(waiting) => waits(waiting.reason, &waiting.message),
-            None if has_inits && !(may_start && !init) => waits("PodInitializing", ""),
+            None if has_inits => waits("PodInitializing", ""),
             None => waits("ContainerCreating", ""),
         });
     }
@@ -412,3 +412,7 @@ fn condition(kind: &str, status: bool, why: Option<(&str, String)>) -> PodCondit
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     format!("[{}]", names.collect::<Vec<_>>().join(" "))
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

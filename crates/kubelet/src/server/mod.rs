@@ -111,12 +111,12 @@ async fn route(server: Arc<Server>, caller: Option<auth::Caller>, request: Reque
         ["stats", "summary"] if reading => metrics::summary(&server).await,
         ["containerLogs", namespace, pod, container] if reading => match server.find(namespace, pod, container) {
             Ok(pod) => logs::answer(&server, &pod, container, &request).await,
-            Err(answer) => answer,
+            Err(answer) => *answer,
         },
         [kind @ ("exec" | "attach"), namespace, pod, container]
         | [kind @ ("exec" | "attach"), namespace, pod, _, container] => match server.find(namespace, pod, container) {
             Ok(pod) => streams::answer(&server, &pod, container, *kind == "exec", request).await,
-            Err(answer) => answer,
+            Err(answer) => *answer,
         },
         ["portForward", ..] => text(StatusCode::NOT_IMPLEMENTED, "port forwarding is not supported by this node yet"),
         _ => text(StatusCode::NOT_FOUND, "404 page not found"),
@@ -125,9 +125,9 @@ async fn route(server: Arc<Server>, caller: Option<auth::Caller>, request: Reque
 
 impl Server {
     /// The pod, if it has a container of that name.
-    fn find(&self, namespace: &str, name: &str, container: &str) -> Result<Arc<Pod>, Answer> {
+    fn find(&self, namespace: &str, name: &str, container: &str) -> Result<Arc<Pod>, Box<Answer>> {
         let Some(pod) = self.pods.get(namespace, name) else {
-            return Err(text(StatusCode::NOT_FOUND, &format!("pod \"{name}\" not found")));
+            return Err(Box::new(text(StatusCode::NOT_FOUND, &format!("pod \"{name}\" not found"))));
         };
         let known = pod.spec.as_ref().is_some_and(|spec| {
             let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -135,7 +135,7 @@ impl Server {
         });
         if !known {
             let message = format!("container \"{container}\" not found in pod \"{name}\"");
-            return Err(text(StatusCode::NOT_FOUND, &message));
+            return Err(Box::new(text(StatusCode::NOT_FOUND, &message)));
         }
         Ok(pod)
     }

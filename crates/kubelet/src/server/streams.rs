@@ -54,7 +54,7 @@ pub(super) async fn answer(
     };
     let (answer, pending) = match websocket::accept(&mut request) {
         Ok(accepted) => accepted,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let runtime = Arc::clone(&server.context.runtime);
     tokio::spawn(async move {

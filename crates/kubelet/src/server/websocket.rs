@@ -85,19 +85,19 @@ impl Pending {
 ///
 /// # Errors
 /// The answer for a request that isn't one, or that asks for no protocol spoken here.
-pub fn accept(request: &mut Request<Incoming>) -> Result<(Answer, Pending), Answer> {
+pub fn accept(request: &mut Request<Incoming>) -> Result<(Answer, Pending), Box<Answer>> {
     let headers = request.headers();
     let is_upgrade =
         has_token(headers, CONNECTION.as_str(), "upgrade") && has_token(headers, UPGRADE.as_str(), "websocket");
     let Some(key) = headers.get(SEC_WEBSOCKET_KEY).filter(|_| is_upgrade).cloned() else {
-        return Err(text(StatusCode::BAD_REQUEST, "you must specify a WebSocket upgrade"));
+        return Err(Box::new(text(StatusCode::BAD_REQUEST, "you must specify a WebSocket upgrade")));
     };
     let spoken = PROTOCOLS.iter().find(|protocol| has_token(headers, SEC_WEBSOCKET_PROTOCOL.as_str(), protocol.name));
     let Some(protocol) = spoken.copied() else {
-        return Err(text(
+        return Err(Box::new(text(
             StatusCode::FORBIDDEN,
             "unable to negotiate protocol: no subprotocol of the client is supported",
-        ));
+        )));
     };
     let mut answer =
         Response::new(Empty::new().map_err(|never: std::convert::Infallible| match never {}).boxed_unsync());
