@@ -33,13 +33,13 @@ pub fn admit(
     access: &Access,
     request: &Attributes<'_>,
     operation: Operation,
-    mut new: Option<&mut Value>,
+    new: Option<&mut Value>,
     old: Option<&Value>,
 ) -> Result<(), Status> {
     let objects = &*access.objects;
     namespace_lifecycle::check(objects, request, operation, new.as_deref())?;
     node_restriction::check(objects, request, operation, new.as_deref(), old)?;
-    let Some(new) = new.as_deref_mut() else { return Ok(()) };
+    let Some(new) = new else { return Ok(()) };
     check_escalation(&access.authorizer, request, new, old)?;
     if request.group.is_empty() && request.resource == "pods" && request.subresource.is_empty() {
         if operation == Operation::Create {

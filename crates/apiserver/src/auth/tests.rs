@@ -113,7 +113,9 @@ fn acting_as_somebody_else() {
     let (admin, helper) = (certificate("admin", &["system:masters"]), certificate("helper", &[]));
     let anybody = ["system:authenticated"].as_slice();
     let account = ["system:serviceaccounts", "system:serviceaccounts:ns", "system:authenticated"].as_slice();
-    let cases: &[(&CertificateDer<'_>, &[(&'static str, &'static str)], Result<&[&str], u16>)] = &[
+    type Headers = [(&'static str, &'static str)];
+    type Case<'a> = (&'a CertificateDer<'a>, &'a Headers, Result<&'a [&'a str], u16>);
+    let cases: &[Case<'_>] = &[
         (&admin, &[("impersonate-user", "bob")], Ok(anybody)),
         (&admin, &[("impersonate-user", "bob"), ("impersonate-group", "dev")], Ok(&["dev", "system:authenticated"])),
         (&admin, &[("impersonate-user", "system:anonymous")], Ok(&["system:unauthenticated"])),

@@ -86,7 +86,7 @@ read core services
 create,read core nodes
 patch,update core nodes/status
 patch,update core nodes
-create,patch,update core,events.k8s.io events
+create,patch,update core events
 read core pods
 create,delete core pods
 patch,update core pods/status
