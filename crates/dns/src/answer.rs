@@ -27,7 +27,7 @@ pub(crate) enum Answer {
     Here(Here),
     /// An alias whose target somebody else must resolve.
     Alias {
-        record: Record,
+        record: Box<Record>,
         target: Name,
     },
 }
@@ -94,7 +94,7 @@ impl Zone {
                 match self.get(&key) {
                     None => self.no_such_name(),
                     Some(Service::Alias(target)) if endpoint.is_none() && port.is_none() => {
-                        let record = self.record(query.name(), RData::CNAME(CNAME(target.clone())));
+                        let record = Box::new(self.record(query.name(), RData::CNAME(CNAME(target.clone()))));
                         Answer::Alias { record, target: target.clone() }
                     }
                     Some(Service::Alias(_)) => self.no_such_name(),

@@ -164,7 +164,7 @@ impl Server {
             Answer::Here(here) => fill(&mut response, here),
             Answer::Alias { record, target } => {
                 response.metadata.authoritative = true;
-                response.add_answer(record);
+                response.add_answer(*record);
                 let target = Query::query(target, query.query_type());
                 response.metadata.response_code = self.follow_alias(&mut response, target).await;
             }
@@ -184,7 +184,7 @@ impl Server {
                     return code;
                 }
                 Answer::Alias { record, target: next } => {
-                    response.add_answer(record);
+                    response.add_answer(*record);
                     target = Query::query(next, target.query_type());
                 }
                 Answer::Elsewhere => {

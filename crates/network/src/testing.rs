@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
@@ -15,7 +16,9 @@ use crate::netns;
 /// Far longer than any answer takes; only a lost packet waits for it.
 const LOST: Duration = Duration::from_secs(3);
 
-pub(crate) struct Namespace(File);
+/// Cheap to clone; all clones are one namespace.
+#[derive(Clone)]
+pub(crate) struct Namespace(Arc<File>);
 
 impl Namespace {
     pub(crate) fn new() -> Self {
@@ -24,7 +27,7 @@ impl Namespace {
             links::set_up("lo").expect("lo goes up");
             File::open("/proc/thread-self/ns/net").expect("a thread has a namespace")
         });
-        Self(file.join().expect("the thread ends"))
+        Self(Arc::new(file.join().expect("the thread ends")))
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -32,7 +35,7 @@ impl Namespace {
     }
 
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        netns::run(&self.0, || Ok(work())).expect("the namespace can be entered")
+        netns::run(self, || Ok(work())).expect("the namespace can be entered")
     }
 
     /// Hangs `outer` on a bridge of this namespace: `outer` is `address`, this side is the bridge's own.
@@ -47,7 +50,7 @@ impl Namespace {
                 gateway: own.addr(),
                 mtu: 1500,
             };
-            links::connect(&connection, &outer.0).expect("a pair");
+            links::connect(&connection, outer).expect("a pair");
         });
     }
 

@@ -96,7 +96,8 @@ mod tests {
     /// Cases of upstream's `TestCategorizeEndpoints`.
     #[test]
     fn ready_ones_first_then_those_that_serve_while_terminating() {
-        let cases: [(&str, Vec<Target>, &[u8], &[u8]); 5] = [
+        type Case<'a> = (&'a str, Vec<Target>, &'a [u8], &'a [u8]);
+        let cases: [Case<'_>; 5] = [
             ("all ready", vec![target(1, true, "rs"), target(2, false, "rs")], &[1, 2], &[1]),
             ("one terminating", vec![target(1, true, "st"), target(2, false, "rs")], &[2], &[1]),
             ("all terminating", vec![target(1, true, "st"), target(2, false, "t")], &[1], &[1]),

@@ -362,3 +362,38 @@ fn revision(mut object: Value, revision: u64) -> Value {
     object["metadata"]["resourceVersion"] = json!(revision.to_string());
     object
 }
+
+/// Changes and whole replacements are each one step: no connection meets half of one.
+#[test]
+fn connections_never_fail_while_rules_change() {
+    let mut node = Node::new();
+    node.service("web", Some(service("web", 7, json!({}))));
+    node.endpoints("web", &[("10.244.0.2", "rs"), ("10.244.0.3", "rs")]);
+    node.apply();
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let client = {
+        let (namespace, done) = (node.b.clone(), done.clone());
+        std::thread::spawn(move || {
+            let mut asked = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                namespace.ask("10.96.0.7:80").unwrap_or_else(|error| panic!("connection {asked}: {error}"));
+                asked += 1;
+            }
+            asked
+        })
+    };
+    for round in 0..30 {
+        let (one, other) = if round % 2 == 0 { ("rs", "st") } else { ("st", "rs") };
+        node.endpoints("web", &[("10.244.0.2", one), ("10.244.0.3", other)]);
+        node.apply();
+        let wanted = node.seen.take_all();
+        let wanted: BTreeMap<ObjectKey, _> =
+            wanted.into_iter().map(|key| (key.clone(), services::rules(&node.seen, &key, &config()))).collect();
+        // As a restarted process does, which knows nothing of what is there.
+        let kernel = &mut node.kernel;
+        *kernel = Kernel::new(&config());
+        node.node.run(|| kernel.replace(wanted).expect("committed"));
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(client.join().expect("no connection failed") > 30);
+}
