@@ -85,7 +85,7 @@ fn mount_token(spec: &mut Value) {
     let name = present.map_or_else(|| tug_api::meta::generate_name(VOLUME_PREFIX, rand::random()), str::to_owned);
     let mut used = false;
     for kind in ["initContainers", "containers"] {
-        for container in spec[kind].as_array_mut().into_iter().flatten() {
+        for container in spec.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
             let mounts = list(container, "volumeMounts");
             if mounts.iter().any(|mount| mount["mountPath"] == MOUNT_PATH) {
                 continue;

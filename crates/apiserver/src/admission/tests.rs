@@ -176,6 +176,7 @@ fn what_a_pod_says_itself_stays() {
     let pod = admitted(&registry, json!({"containers": [{"name": "a", "volumeMounts": taken}]})).expect("admitted");
     assert_eq!(pod["spec"]["containers"][0]["volumeMounts"], taken);
     assert!(pod["spec"]["volumes"].is_null(), "nobody needs the token");
+    assert!(pod["spec"].get("initContainers").is_none(), "looked for, not made");
 
     for (account, says, mounts) in
         [("quiet", None, false), ("quiet", Some(true), true), ("default", Some(false), false)]

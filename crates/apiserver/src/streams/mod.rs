@@ -9,7 +9,7 @@ mod proxy;
 #[cfg(test)]
 mod tests;
 
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode};
 use hyper::Request;
 use hyper::body::Incoming;
 
@@ -70,8 +70,13 @@ async fn pass_on(access: &Access, target: Target<'_>, request: Request<Incoming>
             }
         },
         ("pods", "exec" | "attach" | "portforward") => {
-            check_upgrade(request.headers())?;
-            pods::stream(objects, target, &query)?
+            let location = pods::stream(objects, target, &query)?;
+            // Which protocols there are is the kubelet's to say, after what it says about the container: kubectl tries
+            // SPDY when WebSocket is refused, and shows the refusal of that.
+            if !backend::is_upgrade(request.headers()) {
+                return Err(Status::bad_request("Upgrade request required"));
+            }
+            location
         }
         ("pods", "proxy") => proxy::pod(objects, target, &query)?,
         ("services", "proxy") => proxy::service(objects, target, &query)?,
@@ -79,18 +84,4 @@ async fn pass_on(access: &Access, target: Target<'_>, request: Request<Incoming>
         _ => return Err(Status::no_such_path()),
     };
     backend.send(access, &path, request).await
-}
-
-/// Streams of pods come over WebSocket. kubectl tries that first.
-fn check_upgrade(headers: &HeaderMap) -> Result<(), Status> {
-    if !backend::is_upgrade(headers) {
-        return Err(Status::bad_request("Upgrade request required"));
-    }
-    let protocol = headers.get(header::UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if protocol.eq_ignore_ascii_case("websocket") {
-        return Ok(());
-    }
-    Err(Status::bad_request(format!(
-        "unable to upgrade: {protocol:?} is not served, only \"websocket\" (subprotocols v4.channel.k8s.io and v5.channel.k8s.io)"
-    )))
 }
