@@ -34,7 +34,8 @@ pub struct Kind {
     /// What the server itself sets or clears when an object is made or changed, before defaults (upstream's
     /// strategy `PrepareForCreate`/`PrepareForUpdate` apart from `status` and `generation`, which are generic).
     pub prepare: fn(object: &mut Value, old: Option<&Value>),
-    /// Fields that a field selector may name besides `metadata.name` and `metadata.namespace`, with their values.
+    /// Fields that a field selector may name besides `metadata.name` and `metadata.namespace`, with their values; those
+    /// of kinds that are stored as this one too.
     pub selectable: fn(object: &Value) -> Vec<(&'static str, String)>,
     /// Names of the fields in `selectable`, for telling a wrong selector from one that matches nothing.
     pub selectable_names: &'static [&'static str],

@@ -126,6 +126,6 @@ fn strategy(errors: &mut FieldErrors, strategy: &Value) {
                 errors.push(FieldError::required(format!("{path}.maxUnavailable"), "cannot be 0 when maxSurge is 0"));
             }
         }
-        (other, _) => errors.push(FieldError::not_supported(path, &other.into(), &["OnDelete", "RollingUpdate"])),
+        (other, _) => errors.push(FieldError::not_supported(path, &other.into(), &["RollingUpdate", "OnDelete"])),
     }
 }

@@ -217,6 +217,22 @@ mod tests {
     }
 
     #[test]
+    fn a_template_on_the_hosts_network_leaves_host_ports_open() {
+        let mut object = deployment();
+        object["spec"]["template"]["spec"]["hostNetwork"] = true.into();
+        object["spec"]["template"]["spec"]["containers"][0]["ports"] = json!([{"containerPort": 80}]);
+        default(&mut object);
+        assert_eq!(wrong(&object, None), Vec::<String>::new());
+        object["spec"]["template"]["spec"]["containers"][0]["ports"][0]["hostPort"] = 81.into();
+        assert_eq!(
+            wrong(&object, None),
+            [
+                "spec.template.spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"
+            ]
+        );
+    }
+
+    #[test]
     fn the_selector_stays() {
         let old = deployment();
         let mut object = old.clone();

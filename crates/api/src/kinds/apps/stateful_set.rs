@@ -85,9 +85,17 @@ fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let spec = object.get("spec").unwrap_or(&Value::Null);
     let management = text(spec, "/podManagementPolicy");
-    one_of(&mut errors, "spec.podManagementPolicy", management, &["OrderedReady", "Parallel"]);
+    if !matches!(management, "OrderedReady" | "Parallel") {
+        errors.push(FieldError::invalid(
+            "spec.podManagementPolicy",
+            &management.into(),
+            "must be 'OrderedReady' or 'Parallel'",
+        ));
+    }
     let strategy = spec.get("updateStrategy").unwrap_or(&Value::Null);
-    one_of(&mut errors, "spec.updateStrategy", text(strategy, "/type"), &["OnDelete", "RollingUpdate"]);
+    if !matches!(text(strategy, "/type"), "OnDelete" | "RollingUpdate") {
+        errors.push(FieldError::invalid("spec.updateStrategy", strategy, "must be 'RollingUpdate' or 'OnDelete'"));
+    }
     if let Some(rolling) = some(strategy, "/rollingUpdate") {
         if text(strategy, "/type") == "OnDelete" {
             errors.push(FieldError::invalid(

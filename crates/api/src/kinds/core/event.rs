@@ -112,23 +112,31 @@ const SELECTABLE: &[&str] = &[
     "type",
 ];
 
+/// Under the core group's names and under those of `events.k8s.io`, whose events are stored as these.
 fn selectable(event: &Value) -> Vec<(&'static str, String)> {
     let about = |key: &str| text(event, &format!("/involvedObject/{key}")).to_owned();
+    let reporter = text(event, "/reportingComponent").to_owned();
     let source = match text(event, "/source/component") {
-        "" => text(event, "/reportingComponent"),
-        component => component,
+        "" => reporter.clone(),
+        component => component.to_owned(),
     };
-    vec![
-        ("involvedObject.apiVersion", about("apiVersion")),
-        ("involvedObject.fieldPath", about("fieldPath")),
-        ("involvedObject.kind", about("kind")),
-        ("involvedObject.name", about("name")),
-        ("involvedObject.namespace", about("namespace")),
-        ("involvedObject.resourceVersion", about("resourceVersion")),
-        ("involvedObject.uid", about("uid")),
+    let mut fields = vec![
         ("reason", text(event, "/reason").to_owned()),
-        ("reportingComponent", text(event, "/reportingComponent").to_owned()),
-        ("source", source.to_owned()),
+        ("reportingComponent", reporter.clone()),
+        ("reportingController", reporter),
+        ("source", source),
         ("type", text(event, "/type").to_owned()),
-    ]
+    ];
+    for (core, newer, key) in [
+        ("involvedObject.apiVersion", "regarding.apiVersion", "apiVersion"),
+        ("involvedObject.fieldPath", "regarding.fieldPath", "fieldPath"),
+        ("involvedObject.kind", "regarding.kind", "kind"),
+        ("involvedObject.name", "regarding.name", "name"),
+        ("involvedObject.namespace", "regarding.namespace", "namespace"),
+        ("involvedObject.resourceVersion", "regarding.resourceVersion", "resourceVersion"),
+        ("involvedObject.uid", "regarding.uid", "uid"),
+    ] {
+        fields.extend([(core, about(key)), (newer, about(key))]);
+    }
+    fields
 }

@@ -97,9 +97,10 @@ fn default(object: &mut Value) {
 
 fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {
     let mut errors = FieldErrors::new();
+    // Upstream's errors say `metadata.taints`, though the field is in `spec`.
     let taints = list(object, "/spec/taints");
     for (i, taint) in taints.iter().enumerate() {
-        let path = format!("spec.taints[{i}]");
+        let path = format!("metadata.taints[{i}]");
         let (key, value, effect) = (text(taint, "/key"), text(taint, "/value"), text(taint, "/effect"));
         invalid(&mut errors, &format!("{path}.key"), key, names::qualified_name(key));
         let wrong = names::label_value(value);
@@ -110,7 +111,9 @@ fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {
         one_of(&mut errors, &format!("{path}.effect"), effect, &effects);
         let twin = |earlier: &Value| text(earlier, "/key") == key && text(earlier, "/effect") == effect;
         if taints.iter().take(i).any(twin) {
-            errors.push(FieldError::duplicate(path, taint));
+            let mut twice = FieldError::duplicate(path, taint);
+            twice.body.push_str(": taints must be unique by key and effect pair");
+            errors.push(twice);
         }
     }
     let Some(old) = old else { return errors };

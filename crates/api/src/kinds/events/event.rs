@@ -85,10 +85,8 @@ const SELECTABLE: &[&str] = &[
     "type",
 ];
 
-/// In the order of the core group's, under this group's names.
 fn selectable(object: &Value) -> Vec<(&'static str, String)> {
-    let values = (CORE.selectable)(&as_core(object)).into_iter().map(|(_, value)| value);
-    SELECTABLE.iter().copied().zip(values).collect()
+    (CORE.selectable)(&as_core(object))
 }
 
 #[cfg(test)]

@@ -105,7 +105,7 @@ fn common(errors: &mut FieldErrors, path: &str, container: &Value, pod: &Surroun
         errors,
         &format!("{path}.terminationMessagePolicy"),
         text(container, "/terminationMessagePolicy"),
-        &["FallbackToLogsOnError", "File"],
+        &["File", "FallbackToLogsOnError"],
     );
     ports(errors, &format!("{path}.ports"), list(container, "/ports"));
     environment(errors, &format!("{path}.env"), list(container, "/env"));
@@ -421,6 +421,12 @@ pub fn user_ids(errors: &mut FieldErrors, path: &str, context: &Value, keys: &[&
 /// A seccomp or AppArmor profile.
 pub fn profile_of(errors: &mut FieldErrors, path: &str, profile: &Value, what: &str, field: &str) {
     let r#type = text(profile, "/type");
+    match r#type {
+        "" => {
+            errors.push(FieldError::required(format!("{path}.type"), &format!("type is required when {field} is set")))
+        }
+        _ => one_of(errors, &format!("{path}.type"), r#type, &["Localhost", "RuntimeDefault", "Unconfined"]),
+    }
     let file = format!("{path}.localhostProfile");
     let local = text(profile, "/localhostProfile");
     match r#type {
@@ -434,11 +440,5 @@ pub fn profile_of(errors: &mut FieldErrors, path: &str, profile: &Value, what: &
             &format!("can only be set when {what} type is Localhost"),
         )),
         _ => {}
-    }
-    match r#type {
-        "" => {
-            errors.push(FieldError::required(format!("{path}.type"), &format!("type is required when {field} is set")))
-        }
-        _ => one_of(errors, &format!("{path}.type"), r#type, &["Localhost", "RuntimeDefault", "Unconfined"]),
     }
 }

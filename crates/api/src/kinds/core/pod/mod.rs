@@ -97,11 +97,11 @@ fn prepare(pod: &mut Value, old: Option<&Value>) {
 
 fn validate(pod: &Value, old: Option<&Value>) -> FieldErrors {
     let mut errors = FieldErrors::new();
+    let spec = pod.get("spec").unwrap_or(&Value::Null);
+    validation::pod_spec(&mut errors, "spec", spec, validation::Holder::Pod);
     match old {
         Some(old) => update::update(&mut errors, pod, old),
         None => {
-            let spec = pod.get("spec").unwrap_or(&Value::Null);
-            validation::pod_spec(&mut errors, "spec", spec);
             if !list(spec, "/ephemeralContainers").is_empty() {
                 errors.push(FieldError::forbidden("spec.ephemeralContainers", "cannot be set on create"));
             }

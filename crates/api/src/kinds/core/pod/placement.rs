@@ -128,9 +128,8 @@ fn pod_term(errors: &mut FieldErrors, path: &str, term: &Value) {
 fn topology_key(errors: &mut FieldErrors, path: &str, key: &str, when_empty: &str) {
     if key.is_empty() {
         errors.push(FieldError::required(path, when_empty));
-    } else {
-        invalid(errors, path, key, names::qualified_name(key));
     }
+    invalid(errors, path, key, names::qualified_name(key));
 }
 
 pub fn tolerations(errors: &mut FieldErrors, path: &str, tolerations: &[Value]) {
@@ -169,7 +168,7 @@ pub fn tolerations(errors: &mut FieldErrors, path: &str, tolerations: &[Value]) 
             "Exists" => {}
             _ => one_of(errors, &format!("{path}.operator"), operator, &["Equal", "Exists"]),
         }
-        one_of_if_set(errors, &format!("{path}.effect"), effect, &["NoExecute", "NoSchedule", "PreferNoSchedule"]);
+        one_of_if_set(errors, &format!("{path}.effect"), effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
     }
 }
 

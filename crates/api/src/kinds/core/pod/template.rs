@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::validation::pod_spec;
+use super::validation::{Holder, pod_spec};
 use crate::field::{FieldError, FieldErrors};
 use crate::kinds::check::{invalid, labels, one_of};
 use crate::kinds::walk::{entries, list, some, text};
@@ -17,7 +17,7 @@ pub fn template(errors: &mut FieldErrors, path: &str, template: &Value) {
         invalid(errors, &format!("{path}.annotations"), key, names::qualified_name(&key.to_lowercase()));
     }
     let spec = template.get("spec").unwrap_or(&Value::Null);
-    pod_spec(errors, &format!("{path}.spec"), spec);
+    pod_spec(errors, &format!("{path}.spec"), spec, Holder::Template);
     if !list(spec, "/ephemeralContainers").is_empty() {
         errors.push(FieldError::forbidden(
             format!("{path}.spec.ephemeralContainers"),

@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use super::placement;
 use crate::field::{FieldError, FieldErrors};
-use crate::kinds::check::required;
 use crate::kinds::walk::{each, int, list, some, text, without};
 
 const FORBIDDEN: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
@@ -17,12 +15,10 @@ pub fn update(errors: &mut FieldErrors, pod: &Value, old: &Value) {
             return;
         }
     }
-    for key in ["containers", "initContainers"] {
-        for (i, container) in list(pod, &format!("/spec/{key}")).iter().enumerate() {
-            required(errors, &format!("spec.{key}[{i}].image"), text(container, "/image"));
-        }
+    if let Some(wrong) = deadline(pod, old) {
+        errors.push(wrong);
+        return;
     }
-    deadline(errors, pod, old);
     let kept = list(old, "/spec/tolerations").iter().all(|toleration| {
         let kept = without(toleration, &["tolerationSeconds"]);
         list(pod, "/spec/tolerations").iter().any(|now| without(now, &["tolerationSeconds"]) == kept)
@@ -33,7 +29,6 @@ pub fn update(errors: &mut FieldErrors, pod: &Value, old: &Value) {
             "existing toleration can not be modified except its tolerationSeconds",
         ));
     }
-    placement::tolerations(errors, "spec.tolerations", list(pod, "/spec/tolerations"));
     gates(errors, pod, old);
     let (now, was) = (frozen(pod, old), frozen(old, old));
     if now != was {
@@ -41,15 +36,15 @@ pub fn update(errors: &mut FieldErrors, pod: &Value, old: &Value) {
     }
 }
 
-fn deadline(errors: &mut FieldErrors, pod: &Value, old: &Value) {
+fn deadline(pod: &Value, old: &Value) -> Option<FieldError> {
     let pointer = "/spec/activeDeadlineSeconds";
     let wrong = match (int(pod, pointer), int(old, pointer)) {
         (Some(now), Some(was)) if now > was => "must be less than or equal to previous value",
         (None, Some(_)) => "must not update from a positive integer to nil value",
-        _ => return,
+        _ => return None,
     };
     let now = pod.pointer(pointer).unwrap_or(&Value::Null);
-    errors.push(FieldError::invalid("spec.activeDeadlineSeconds", now, wrong));
+    Some(FieldError::invalid("spec.activeDeadlineSeconds", now, wrong))
 }
 
 fn gates(errors: &mut FieldErrors, pod: &Value, old: &Value) {

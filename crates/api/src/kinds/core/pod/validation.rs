@@ -9,8 +9,16 @@ use crate::kinds::check::{in_range, invalid, labels, one_of, one_of_if_set, opti
 use crate::kinds::walk::{count, flag, int, list, some, text};
 use crate::names;
 
+/// What holds the spec.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    Pod,
+    /// Some fields are open until a pod is made from it.
+    Template,
+}
+
 /// Checks the spec that stands at `path`.
-pub fn pod_spec(errors: &mut FieldErrors, path: &str, spec: &Value) {
+pub fn pod_spec(errors: &mut FieldErrors, path: &str, spec: &Value, holder: Holder) {
     let grace = int(spec, "/terminationGracePeriodSeconds");
     if grace.is_none() {
         errors.push(FieldError::required(format!("{path}.terminationGracePeriodSeconds"), ""));
@@ -23,14 +31,14 @@ pub fn pod_spec(errors: &mut FieldErrors, path: &str, spec: &Value) {
     if let Some(resources) = some(spec, "/resources") {
         containers::resources(errors, &format!("{path}.resources"), resources);
     }
-    if flag(spec, "/hostNetwork") {
-        host_network_ports(errors, path, spec);
-    }
     let restart = text(spec, "/restartPolicy");
-    one_of(errors, &format!("{path}.restartPolicy"), restart, &["Always", "Never", "OnFailure"]);
+    one_of(errors, &format!("{path}.restartPolicy"), restart, &["Always", "OnFailure", "Never"]);
     let dns = text(spec, "/dnsPolicy");
-    one_of(errors, &format!("{path}.dnsPolicy"), dns, &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]);
+    one_of(errors, &format!("{path}.dnsPolicy"), dns, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
     labels(errors, &format!("{path}.nodeSelector"), spec, "/nodeSelector");
+    if flag(spec, "/hostNetwork") {
+        host_network_ports(errors, path, spec, holder);
+    }
     if let Some(context) = some(spec, "/securityContext") {
         security_context(errors, path, spec, context);
     }
@@ -62,18 +70,19 @@ pub fn pod_spec(errors: &mut FieldErrors, path: &str, spec: &Value) {
     optional_name(errors, &format!("{path}.priorityClassName"), text(spec, "/priorityClassName"), subdomain);
     optional_name(errors, &format!("{path}.runtimeClassName"), text(spec, "/runtimeClassName"), subdomain);
     let preemption = text(spec, "/preemptionPolicy");
-    one_of_if_set(errors, &format!("{path}.preemptionPolicy"), preemption, &["Never", "PreemptLowerPriority"]);
+    one_of_if_set(errors, &format!("{path}.preemptionPolicy"), preemption, &["PreemptLowerPriority", "Never"]);
     if let Some(os) = some(spec, "/os") {
         one_of(errors, &format!("{path}.os.name"), text(os, "/name"), &["linux", "windows"]);
     }
 }
 
 /// On the host's network a container's port is the host's port.
-fn host_network_ports(errors: &mut FieldErrors, path: &str, spec: &Value) {
+fn host_network_ports(errors: &mut FieldErrors, path: &str, spec: &Value, holder: Holder) {
     for (i, container) in list(spec, "/containers").iter().enumerate() {
         for (n, port) in list(container, "/ports").iter().enumerate() {
             let host = count(port, "/hostPort");
-            if host != count(port, "/containerPort") {
+            let open = host == 0 && holder == Holder::Template;
+            if !open && host != count(port, "/containerPort") {
                 errors.push(FieldError::invalid(
                     format!("{path}.containers[{i}].ports[{n}].hostPort"),
                     &host.into(),
@@ -86,13 +95,6 @@ fn host_network_ports(errors: &mut FieldErrors, path: &str, spec: &Value) {
 
 fn security_context(errors: &mut FieldErrors, pod_path: &str, spec: &Value, context: &Value) {
     let path = format!("{pod_path}.securityContext");
-    if flag(spec, "/shareProcessNamespace") && flag(spec, "/hostPID") {
-        errors.push(FieldError::invalid(
-            format!("{path}.shareProcessNamespace"),
-            &true.into(),
-            "ShareProcessNamespace and HostPID cannot both be enabled",
-        ));
-    }
     containers::user_ids(errors, &path, context, &["fsGroup", "runAsUser", "runAsGroup"]);
     for (i, group) in list(context, "/supplementalGroups").iter().enumerate() {
         if !(0..=i64::from(i32::MAX)).contains(&group.as_i64().unwrap_or(-1)) {
@@ -102,6 +104,13 @@ fn security_context(errors: &mut FieldErrors, pod_path: &str, spec: &Value, cont
                 "must be between 0 and 2147483647, inclusive",
             ));
         }
+    }
+    if flag(spec, "/shareProcessNamespace") && flag(spec, "/hostPID") {
+        errors.push(FieldError::invalid(
+            format!("{path}.shareProcessNamespace"),
+            &true.into(),
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        ));
     }
     for (i, sysctl) in list(context, "/sysctls").iter().enumerate() {
         required(errors, &format!("{path}.sysctls[{i}].name"), text(sysctl, "/name"));

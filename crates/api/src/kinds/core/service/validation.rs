@@ -14,6 +14,9 @@ pub fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let spec = object.get("spec").unwrap_or(&Value::Null);
     let (r#type, headless, ports) = (text(spec, "/type"), is_headless(spec), list(spec, "/ports"));
+    if let Some(old) = old.and_then(|old| old.get("spec")) {
+        cluster_ip_stays(&mut errors, spec, old);
+    }
     if ports.is_empty() && !headless && r#type != "ExternalName" {
         errors.push(FieldError::required("spec.ports", ""));
     }
@@ -27,9 +30,6 @@ pub fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {
     one_of(&mut errors, "spec.type", r#type, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
     port_uses(&mut errors, ports, r#type);
     traffic(&mut errors, spec, r#type);
-    if let Some(old) = old.and_then(|old| old.get("spec")) {
-        cluster_ip_stays(&mut errors, spec, old);
-    }
     errors
 }
 
