@@ -301,6 +301,31 @@ mod tests {
         });
     }
 
+    /// Docker and ufw run `iptables`, which refuses to work on a table with rules that it couldn't have written.
+    #[test]
+    fn iptables_reads_what_we_put_into_its_chains() {
+        let iptables = |arguments: &str| {
+            let run = std::process::Command::new("iptables").args(arguments.split(' ')).output();
+            let Ok(output) = run else {
+                // Where it isn't installed it reads nothing of ours.
+                return None;
+            };
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        Namespace::new().run(|| {
+            let Some(_) = iptables("-P FORWARD DROP") else { return };
+            accept_links(&["tug0"]).expect("accepted");
+            let rule = |direction| format!("-A FORWARD {direction} tug0 -m comment --comment \"tug:tug0\" -j ACCEPT\n");
+            let listed = iptables("-S FORWARD").expect("it ran before");
+            assert_eq!(listed, format!("-P FORWARD DROP\n{}{}", rule("-o"), rule("-i")));
+            iptables("-I FORWARD -i docker0 -j ACCEPT").expect("it ran before");
+            withdraw_links(&["tug0"]).expect("withdrawn");
+            let left = iptables("-S FORWARD").expect("it ran before");
+            assert_eq!(left, "-P FORWARD DROP\n-A FORWARD -i docker0 -j ACCEPT\n");
+        });
+    }
+
     #[test]
     fn a_subnet_is_chosen_that_the_host_does_not_use() {
         Namespace::new().run(|| {

@@ -8,8 +8,10 @@ use crate::netlink::Attributes;
 use crate::nft::set::{Element, Key, Set};
 use crate::pods::Protocol;
 
-/// The first of the sixteen four-byte registers.
-const REG: u32 = 8;
+/// The first three of the sixteen four-byte registers; the first by its older name, which all of `iptables-nft` knows.
+const REG: u32 = 1;
+const SECOND_REG: u32 = 9;
+const THIRD_REG: u32 = 10;
 const REG_VERDICT: u32 = 0;
 const CMP_EQ: u32 = 0;
 const CMP_NEQ: u32 = 1;
@@ -199,25 +201,25 @@ impl Rule {
 
     /// Sends the connection to one of the endpoints at random. At least one endpoint is needed.
     pub fn translate_to(self, endpoints: &[(Ipv4Addr, u16)]) -> Self {
-        self.pick(endpoints).translate(REG)
+        self.pick(endpoints).translate()
     }
 
     /// Sends the connection where the map says for the fields; a key that isn't there ends the rule.
     pub fn translate_by(self, fields: &[Field], map: &str) -> Self {
         let lookup = Attributes::new().text(1, map).be32(2, REG).be32(3, REG);
-        self.load_all(fields).expression("lookup", lookup).translate(REG)
+        self.load_all(fields).expression("lookup", lookup).translate()
     }
 
     /// Sends the connection where its source was sent before, and remembers it for another while; a source that the
     /// map doesn't have ends the rule.
     pub fn translate_as_before(self, sticky: &str) -> Self {
-        let lookup = Attributes::new().text(1, sticky).be32(2, REG + 2).be32(3, REG);
-        self.load(Field::SourceAddress, REG + 2).expression("lookup", lookup).remember(sticky).translate(REG)
+        let lookup = Attributes::new().text(1, sticky).be32(2, THIRD_REG).be32(3, REG);
+        self.load(Field::SourceAddress, THIRD_REG).expression("lookup", lookup).remember(sticky).translate()
     }
 
     /// As [`Rule::translate_to`], and remembers the choice for the connection's source.
     pub fn translate_and_remember(self, endpoints: &[(Ipv4Addr, u16)], sticky: &str) -> Self {
-        self.pick(endpoints).load(Field::SourceAddress, REG + 2).remember(sticky).translate(REG)
+        self.pick(endpoints).load(Field::SourceAddress, THIRD_REG).remember(sticky).translate()
     }
 
     /// Puts one of the endpoints into the first two registers.
@@ -225,7 +227,7 @@ impl Rule {
         if let [(address, port)] = endpoints {
             let value = |bytes: &[u8]| Attributes::new().bytes(1, bytes);
             let address = Attributes::new().be32(1, REG).nest(2, value(&address.octets()));
-            let port = Attributes::new().be32(1, REG + 1).nest(2, value(&port.to_be_bytes()));
+            let port = Attributes::new().be32(1, SECOND_REG).nest(2, value(&port.to_be_bytes()));
             return self.expression("immediate", address).expression("immediate", port);
         }
         let set = Set::numbered_endpoints(endpoints.len());
@@ -238,20 +240,23 @@ impl Rule {
         self.expression("numgen", random).expression("lookup", lookup)
     }
 
-    fn translate(self, register: u32) -> Self {
-        let nat = Attributes::new().be32(1, NAT_DNAT).be32(2, NFPROTO_IPV4).be32(3, register).be32(5, register + 1);
+    fn translate(self) -> Self {
+        let nat = Attributes::new().be32(1, NAT_DNAT).be32(2, NFPROTO_IPV4).be32(3, REG).be32(5, SECOND_REG);
         self.expression("nat", nat)
     }
 
     /// Writes source address (third register) to endpoint (first two) into the sticky map, with its timeout anew.
     fn remember(self, sticky: &str) -> Self {
         const OP_UPDATE: u32 = 1;
-        let update = Attributes::new().text(1, sticky).be32(3, OP_UPDATE).be32(4, REG + 2).be32(5, REG);
+        let update = Attributes::new().text(1, sticky).be32(3, OP_UPDATE).be32(4, THIRD_REG).be32(5, REG);
         self.expression("dynset", update)
     }
 
     fn load_all(self, fields: &[Field]) -> Self {
-        fields.iter().zip(REG..).fold(self, |rule, (field, register)| rule.load(*field, register))
+        fields
+            .iter()
+            .zip([REG, SECOND_REG, THIRD_REG])
+            .fold(self, |rule, (field, register)| rule.load(*field, register))
     }
 
     fn load(self, field: Field, register: u32) -> Self {
