@@ -27,9 +27,9 @@ pub async fn create(
     }
     body["metadata"]["creationTimestamp"] = Value::Null;
     body["status"] = match kind.kind {
-        "TokenReview" => token(access, kind, &body)?,
+        "TokenReview" => token(access, &body)?,
         "SelfSubjectReview" => json!({"userInfo": user_info(user)}),
-        "SelfSubjectRulesReview" => subject_rules(access, user, kind, &body)?,
+        "SelfSubjectRulesReview" => subject_rules(access, user, &body)?,
         "SelfSubjectAccessReview" => {
             let spec = access_spec(&body)?;
             check(kind, &spec.errors())?;
@@ -153,7 +153,7 @@ fn decide(access: &Access, user: &User, spec: &AccessSpec) -> Value {
     status
 }
 
-fn token(access: &Access, kind: &'static Kind, body: &Value) -> Result<Value, Status> {
+fn token(access: &Access, body: &Value) -> Result<Value, Status> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Spec {
@@ -162,8 +162,7 @@ fn token(access: &Access, kind: &'static Kind, body: &Value) -> Result<Value, St
     }
     let spec = Spec::deserialize(&body["spec"]).map_err(|e| Status::bad_request(format!("spec: {e}")))?;
     if spec.token.is_empty() {
-        let why = "token is required for TokenReview in authentication";
-        return Err(Status::invalid(kind, "", vec![FieldError::required("spec.token", why)]));
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
     Ok(match access.issuer.authenticate(&*access.objects, &spec.token, &spec.audiences) {
         Ok((user, audiences)) => {
@@ -173,10 +172,10 @@ fn token(access: &Access, kind: &'static Kind, body: &Value) -> Result<Value, St
     })
 }
 
-fn subject_rules(access: &Access, user: &User, kind: &'static Kind, body: &Value) -> Result<Value, Status> {
+fn subject_rules(access: &Access, user: &User, body: &Value) -> Result<Value, Status> {
     let namespace = body["spec"]["namespace"].as_str().unwrap_or_default();
     if namespace.is_empty() {
-        return Err(Status::bad_request(format!("no namespace on request: {}", kind.kind)));
+        return Err(Status::bad_request("no namespace on request"));
     }
     let held = access.authorizer.rules_for(user, namespace);
     let (urls, resources): (Vec<Rule>, Vec<Rule>) =
@@ -201,4 +200,128 @@ fn user_info(user: &User) -> Value {
         info["extra"] = json!(user.extra);
     }
     info
+}
+
+#[cfg(test)]
+mod tests {
+    use tug_api::kinds::{authentication, authorization};
+
+    use super::*;
+    use crate::auth::fake::{Registry, access, namespace, service_account};
+    use crate::rbac::policy;
+
+    fn cluster() -> Access {
+        let registry = Registry::with(&[namespace("ns"), service_account("ns", "robot")]);
+        for value in policy::cluster_roles().into_iter().chain(policy::cluster_role_bindings()) {
+            registry.put(value);
+        }
+        registry.put(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "viewers", "namespace": "ns"},
+            "roleRef": {"kind": "ClusterRole", "name": "view"},
+            "subjects": [{"kind": "User", "name": "jane"}],
+        }));
+        access(&registry)
+    }
+
+    #[tokio::test]
+    async fn access_reviews() {
+        let access = cluster();
+        let jane = User::system("jane", &[]);
+        let pods = |namespace: &str| json!({"namespace": namespace, "verb": "list", "resource": "pods"});
+        let own = &authorization::SELF_SUBJECT_ACCESS_REVIEW;
+        let any = &authorization::SUBJECT_ACCESS_REVIEW;
+        let local = &authorization::LOCAL_SUBJECT_ACCESS_REVIEW;
+        let cases = [
+            (own, json!({"resourceAttributes": pods("ns")}), Ok(true)),
+            (own, json!({"resourceAttributes": pods("other")}), Ok(false)),
+            (own, json!({"nonResourceAttributes": {"verb": "get", "path": "/version"}}), Ok(true)),
+            (own, json!({"nonResourceAttributes": {"verb": "get", "path": "/metrics"}}), Ok(false)),
+            (
+                own,
+                json!({}),
+                Err(
+                    "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified",
+                ),
+            ),
+            (any, json!({"resourceAttributes": pods("ns"), "user": "jane"}), Ok(true)),
+            (any, json!({"resourceAttributes": pods("ns"), "user": "bob"}), Ok(false)),
+            (any, json!({"resourceAttributes": pods("ns"), "user": "bob", "groups": ["system:masters"]}), Ok(true)),
+            (
+                any,
+                json!({"resourceAttributes": pods("ns")}),
+                Err("spec.user: Invalid value: \"\": at least one of user or group must be specified"),
+            ),
+            (local, json!({"resourceAttributes": pods("ns"), "user": "jane"}), Ok(true)),
+            (
+                local,
+                json!({"resourceAttributes": pods("other"), "user": "jane"}),
+                Err("spec.resourceAttributes.namespace: Invalid value: \"other\": must match metadata.namespace"),
+            ),
+        ];
+        for (kind, spec, expected) in cases {
+            let namespace = kind.namespaced.then_some("ns");
+            match (create(&access, &jane, kind, namespace, json!({"spec": spec})).await, expected) {
+                (Ok(answer), Ok(allowed)) => assert_eq!(answer["status"]["allowed"], allowed, "{spec}"),
+                (Err(status), Err(why)) => {
+                    assert_eq!(status.code, 422);
+                    assert!(status.message.ends_with(why), "{status}");
+                }
+                (result, _) => panic!("{spec}: {result:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn token_reviews() {
+        let access = cluster();
+        let kind = &authentication::TOKEN_REVIEW;
+        let account = tug_api::ObjectKey::new("ns", "robot");
+        let issued = access.issuer.request(&*access.objects, &account, json!({})).expect("a token");
+        let token = issued["status"]["token"].as_str().expect("a token");
+        let asking = User::anonymous();
+        let review = |spec: Value| create(&access, &asking, kind, None, json!({"spec": spec}));
+        let status = review(json!({"token": token})).await.expect("an answer")["status"].clone();
+        assert_eq!(status["authenticated"], true);
+        assert_eq!(status["user"]["username"], "system:serviceaccount:ns:robot");
+        assert_eq!(status["audiences"], json!([crate::tokens::ISSUER]));
+        for spec in [json!({"token": "x.y.z"}), json!({"token": token, "audiences": ["vault"]})] {
+            let status = review(spec).await.expect("an answer")["status"].clone();
+            assert!(status["authenticated"].is_null(), "{status}");
+            let error = status["error"].as_str().expect("an error");
+            assert!(error.starts_with("[invalid bearer token, ") && !error.contains(token), "{error}");
+        }
+        let refused = review(json!({})).await.expect_err("no token");
+        assert_eq!(
+            (refused.code, refused.message.as_str()),
+            (400, "token is required for TokenReview in authentication")
+        );
+    }
+
+    #[tokio::test]
+    async fn what_one_is_and_may() {
+        let access = cluster();
+        let jane = User::system("jane", &["dev"]);
+        let body = json!({"spec": {"namespace": "ns"}});
+        let kind = &authorization::SELF_SUBJECT_RULES_REVIEW;
+        let answer = create(&access, &jane, kind, None, body).await.expect("an answer");
+        let rules = answer["status"]["resourceRules"].as_array().expect("rules");
+        assert!(
+            rules
+                .iter()
+                .any(|rule| rule["resources"] == json!(["namespaces"])
+                    && rule["verbs"] == json!(["get", "list", "watch"]))
+        );
+        assert_eq!(answer["status"]["incomplete"], false);
+        let refused = create(&access, &jane, kind, None, json!({"spec": {}})).await.expect_err("no namespace");
+        assert_eq!(refused.code, 400);
+
+        let kind = &authentication::SELF_SUBJECT_REVIEW;
+        let answer = create(&access, &jane, kind, None, json!({})).await.expect("an answer");
+        assert_eq!(
+            answer["status"]["userInfo"],
+            json!({"username": "jane", "groups": ["dev", "system:authenticated"]})
+        );
+    }
 }

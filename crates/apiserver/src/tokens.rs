@@ -283,9 +283,8 @@ impl Issuer {
         validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
         validation.validate_exp = false;
         validation.validate_aud = false;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.verifying, &validation)
-            .map_err(|e| format!("invalid bearer token: {e}"))?
-            .claims;
+        let claims =
+            jsonwebtoken::decode::<Claims>(token, &self.verifying, &validation).map_err(|e| e.to_string())?.claims;
         let mut verified = self.verified.lock();
         if verified.len() >= REMEMBERED {
             verified.clear();
