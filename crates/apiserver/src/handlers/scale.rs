@@ -25,8 +25,8 @@ pub async fn answer(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
     }
     let (options, wanted, patch);
     if call.info.verb == "patch" {
-        options = WriteOptions::parse("PatchOptions", call.query)?;
         patch = Some(Patch::read(call, body).await?);
+        options = WriteOptions::parse("PatchOptions", call.query)?;
         wanted = Value::Null;
     } else {
         options = WriteOptions::parse("UpdateOptions", call.query)?;

@@ -42,8 +42,8 @@ async fn part(call: &Call<'_>, body: Inbound, part: Part) -> Result<Response<Bod
     let object = match call.info.verb.as_str() {
         "get" => registry.read(call.kind, &key)?,
         "patch" => {
-            let options = WriteOptions::parse("PatchOptions", call.query)?;
             let patch = Patch::read(call, body).await?;
+            let options = WriteOptions::parse("PatchOptions", call.query)?;
             let change = |old: Value| call.patched(&patch, call.kind, &key, old, options.fields);
             registry.update(call.kind, &key, part, call, options.dry_run, &change).await?
         }

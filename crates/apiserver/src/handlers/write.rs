@@ -73,8 +73,8 @@ pub async fn update(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
 }
 
 pub async fn patch(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse("PatchOptions", call.query)?;
     let patch = Patch::read(call, body).await?;
+    let options = WriteOptions::parse("PatchOptions", call.query)?;
     let key = call.key();
     let change = |old: Value| call.patched(&patch, call.kind, &key, old, options.fields);
     let object = call.api.registry.update(call.kind, &key, Part::Spec, call, options.dry_run, &change).await?;
