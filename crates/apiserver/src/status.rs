@@ -75,6 +75,12 @@ impl Status {
         self
     }
 
+    /// The same with another message.
+    pub fn saying(mut self, message: String) -> Self {
+        self.message = message;
+        self
+    }
+
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
         let details = self.details.get_or_insert_default();
         (details.group, details.kind, details.name) = (group.into(), kind.into(), name.into());

@@ -1,16 +1,25 @@
 //! The engine itself: the door through which kubelets and the Docker API make and watch sandboxes and containers.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
 
-use futures::stream::BoxStream;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::containers::Container;
 use crate::images::Images;
+use crate::record;
+use crate::rootfs;
+use crate::sandboxes::Sandbox;
 use crate::spec::*;
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// Events kept for a receiver that is slow; past it the receiver is told that it lagged.
+const EVENTS: usize = 1024;
 
 /// What went wrong, as a person should read it. Not-found and conflict are told apart because callers act on them.
 #[derive(Debug, thiserror::Error)]
@@ -37,78 +46,96 @@ pub struct Session {
     pub exit: oneshot::Receiver<i32>,
 }
 
-pub struct Engine;
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) images: Images,
+    pub(crate) sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
+    pub(crate) containers: Mutex<HashMap<String, Arc<Container>>>,
+    pub(crate) events: broadcast::Sender<Event>,
+    /// For the tasks that watch sandboxes: they end with the engine instead of keeping it alive.
+    pub(crate) this: Weak<Engine>,
+}
 
 impl Engine {
     /// Opens the store, lays down what a crash left half done, and takes running sandboxes and containers back.
+    ///
+    /// # Errors
+    /// When the data or run directory can't be used. What is wrong with one container is kept with that container.
     pub async fn open(config: Config) -> Result<Arc<Self>> {
-        let _ = config;
-        todo!()
+        let (images, sandboxes, containers) = {
+            let config = config.clone();
+            blocking(move || recover(&config)).await?
+        };
+        let engine = Arc::new_cyclic(|this| Engine {
+            config,
+            images,
+            sandboxes: Mutex::default(),
+            containers: Mutex::default(),
+            events: broadcast::channel(EVENTS).0,
+            this: this.clone(),
+        });
+        for status in containers {
+            engine.images.hold(&status.id, &status.image);
+            engine.containers.lock().insert(status.id.clone(), Arc::new(Container::new(status)));
+        }
+        for status in sandboxes {
+            engine.adopt(status).await;
+        }
+        engine.settle_orphans().await;
+        Ok(engine)
     }
+
     pub fn images(&self) -> &Images {
-        todo!()
+        &self.images
     }
-    pub async fn create_sandbox(&self, spec: SandboxSpec) -> Result<SandboxStatus> {
-        let _ = spec;
-        todo!()
-    }
-    pub fn sandboxes(&self) -> Vec<SandboxStatus> {
-        todo!()
-    }
-    /// Kills what still runs in it, ends the shim, removes its containers, namespaces and cgroups. Idempotent.
-    pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
-        let _ = id;
-        todo!()
-    }
-    /// Unpacks nothing: layers are shared. Makes the writable layer and the OCI configuration.
-    pub async fn create_container(&self, spec: ContainerSpec) -> Result<()> {
-        let _ = spec;
-        todo!()
-    }
-    pub async fn start_container(&self, id: &str) -> Result<()> {
-        let _ = id;
-        todo!()
-    }
-    /// The stop signal, then SIGKILL after `grace`; returns once it has exited.
-    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
-        let _ = (id, grace);
-        todo!()
-    }
-    pub async fn kill_container(&self, id: &str, signal: i32) -> Result<()> {
-        let _ = (id, signal);
-        todo!()
-    }
-    pub async fn remove_container(&self, id: &str) -> Result<()> {
-        let _ = id;
-        todo!()
-    }
-    pub fn container(&self, id: &str) -> Option<ContainerStatus> {
-        let _ = id;
-        todo!()
-    }
-    pub fn containers(&self) -> Vec<ContainerStatus> {
-        todo!()
-    }
-    pub async fn exec(&self, id: &str, spec: ExecSpec) -> Result<Session> {
-        let _ = (id, spec);
-        todo!()
-    }
-    /// The container's own streams, from now on; with `stdin` when it has one.
-    pub async fn attach(&self, id: &str, stdin: bool) -> Result<Session> {
-        let _ = (id, stdin);
-        todo!()
-    }
-    /// Reads either format. With `follow` the stream ends when the container has and all is read.
-    pub fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
-        let _ = (id, options);
-        todo!()
-    }
-    pub async fn stats(&self, id: &str) -> Result<Stats> {
-        let _ = id;
-        todo!()
-    }
+
     /// A receiver that lags is told so and lists again.
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        todo!()
+        self.events.subscribe()
     }
+
+    pub(crate) fn emit(&self, event: Event) {
+        // Fails only when nobody listens.
+        let _ = self.events.send(event);
+    }
+
+    pub(crate) fn container_dir(&self, id: &str) -> PathBuf {
+        self.config.data_dir.join("containers").join(id)
+    }
+
+    pub(crate) fn sandbox_record(&self, id: &str) -> PathBuf {
+        self.config.data_dir.join("sandboxes").join(format!("{id}.json"))
+    }
+}
+
+type Recovered = (Images, Vec<SandboxStatus>, Vec<ContainerStatus>);
+
+/// Reads what is on disk. A container's directory without a record is one whose making a crash cut short: it goes.
+fn recover(config: &Config) -> Result<Recovered> {
+    let failed = |step: &'static str| move |err: std::io::Error| Error::Failed { step, message: err.to_string() };
+    let containers_dir = config.data_dir.join("containers");
+    let sandboxes_dir = config.data_dir.join("sandboxes");
+    for dir in [&containers_dir, &sandboxes_dir, &config.run_dir.join("sandboxes"), &config.run_dir.join("ns")] {
+        fs::create_dir_all(dir).map_err(failed("make the engine's directories"))?;
+    }
+    let mut containers = Vec::new();
+    for entry in fs::read_dir(&containers_dir).map_err(failed("read containers"))?.flatten() {
+        match record::read::<ContainerStatus>(&entry.path().join("container.json")) {
+            Some(status) => containers.push(status),
+            None => rootfs::discard(&entry.path())?,
+        }
+    }
+    let mut sandboxes = Vec::new();
+    for entry in fs::read_dir(&sandboxes_dir).map_err(failed("read sandboxes"))?.flatten() {
+        if let Some(status) = record::read::<SandboxStatus>(&entry.path()) {
+            sandboxes.push(status);
+        }
+    }
+    Ok((Images::open(config)?, sandboxes, containers))
+}
+
+/// Runs file and mount work off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let panicked = |err: tokio::task::JoinError| Error::Failed { step: "work", message: err.to_string() };
+    tokio::task::spawn_blocking(work).await.map_err(panicked)?
 }

@@ -4,9 +4,22 @@
 //! containers; a lone container has a sandbox of its own.
 #![forbid(unsafe_code)]
 
+mod capabilities;
+mod cgroup;
+mod containers;
 pub mod engine;
+mod exec;
 pub mod images;
+mod logs;
+mod record;
+mod rootfs;
+mod runtime_spec;
+mod sandboxes;
+mod seccomp;
+mod shim_client;
+mod signals;
 pub mod spec;
+mod users;
 
 pub use engine::{Engine, Error, Result, Session};
 pub use images::{Image, Images, PullProgress};

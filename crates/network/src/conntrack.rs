@@ -27,6 +27,14 @@ pub struct UdpFlow {
     pub reply_source: End,
 }
 
+/// As [`forget_udp`], for callers who have done their work already: a flow that isn't forgotten times out within
+/// minutes of its last packet.
+pub fn try_forget_udp(gone: impl Fn(&UdpFlow) -> bool) {
+    if let Err(error) = forget_udp(gone) {
+        tracing::warn!(%error, "UDP flows to endpoints that are gone live on for a while");
+    }
+}
+
 /// Forgets the flows that `gone` picks; gives how many.
 ///
 /// # Errors

@@ -7,6 +7,7 @@
 pub mod conntrack;
 pub mod dial;
 mod error;
+pub mod features;
 pub mod hosts;
 pub mod links;
 mod netlink;

@@ -104,6 +104,18 @@ fn make_pair(connection: &Connection<'_>, netns: &impl AsFd) -> Result<()> {
         .step(|| format!("making veth pair {link} on {bridge}"))
 }
 
+/// A veth pair that is linked to nothing, to see whether there can be one.
+pub(crate) fn make_veth(link: &str, peer: &str) -> Result<()> {
+    let mut peer_message = link_header(0, 0);
+    peer_message.extend_from_slice(Attributes::new().text(IFLA_IFNAME, peer).as_slice());
+    let info = Attributes::new()
+        .text(IFLA_INFO_KIND, "veth")
+        .nest(IFLA_INFO_DATA, Attributes::new().bytes(VETH_INFO_PEER, &peer_message));
+    let body = Attributes::new().text(IFLA_IFNAME, link).nest(IFLA_LINKINFO, info);
+    let made = route()?.execute(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), &body);
+    made.step(|| format!("making veth pair {link}"))
+}
+
 fn set_hairpin(link: &str) -> Result<()> {
     let mut header = link_header(index(link)?, 0);
     header[0] = libc::AF_BRIDGE as u8;
@@ -176,6 +188,21 @@ pub fn add_route(net: Ipv4Net, link: &str) -> Result<()> {
     let header = route_header(net.prefix_len(), libc::RT_SCOPE_LINK);
     let added = route()?.execute(libc::RTM_NEWROUTE, CREATE | REPLACE, &header, &body);
     added.step(|| format!("routing {net} to {link}"))
+}
+
+/// Undoes [`add_route`], whether or not it was done.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn delete_route(net: Ipv4Net, link: &str) -> Result<()> {
+    let Ok(link) = index(link) else {
+        // A link's routes go with it.
+        return Ok(());
+    };
+    let body = Attributes::new().bytes(RTA_DST, &net.network().octets()).u32(RTA_OIF, link);
+    let header = route_header(net.prefix_len(), libc::RT_SCOPE_LINK);
+    let deleted = route()?.execute(libc::RTM_DELROUTE, 0, &header, &body);
+    tolerate(deleted, libc::ESRCH).step(|| format!("deleting the route to {net}"))
 }
 
 fn add_default_route(gateway: Ipv4Addr) -> Result<()> {

@@ -218,13 +218,15 @@ impl Inner {
 
     fn detach(&self, id: &str) -> Result<()> {
         links::delete(&link_name(id))?;
-        let mut leases = self.leases.lock();
-        let Some((address, attachment)) = leases.iter().find(|(_, held)| held.id == id) else {
+        let held = self.leases.lock().iter().find(|(_, held)| held.id == id).map(|(at, held)| (at, held.clone()));
+        let Some((address, attachment)) = held else {
             return Ok(());
         };
-        let attachment = attachment.clone();
+        // Before the lease goes, for then the address and the host ports may be another's.
+        let deleted = self.rules.delete(address, &attachment);
+        let mut leases = self.leases.lock();
         leases.release(id)?;
-        if let Err(error) = self.rules.delete(address, &attachment) {
+        if let Err(error) = deleted {
             // Something else changed the table, or a crash left it behind its leases.
             tracing::warn!(%error, "putting the pod network's rules anew");
             self.rules.replace(leases.iter())?;

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use tug_api::ObjectKey;
-use tug_network::conntrack;
 use tug_network::nft::{
     self, Base, ChainType, Element, Field, Hook, Key, MapKind, PRIORITY_DSTNAT, PRIORITY_SRCNAT, Rule, Set, Table,
     Transaction,
 };
 use tug_network::pods::Protocol;
 use tug_network::{Error, Result};
+use tug_network::{conntrack, links};
 
 use crate::Config;
 use crate::services::{External, PortRules};
@@ -55,10 +55,14 @@ impl Kernel {
         }
     }
 
-    /// Removes the table, and keeps it removed.
+    /// Removes the table and the route to Services, and keeps them removed.
     pub(crate) fn close(&mut self) -> Result<()> {
         self.closed = true;
-        nft::delete_table(&self.table)
+        nft::delete_table(&self.table)?;
+        match &self.config.bridge {
+            Some(bridge) => links::delete_route(self.config.service_cidr, bridge),
+            None => Ok(()),
+        }
     }
 
     /// Puts all Services' rules anew, in one step.
@@ -91,7 +95,8 @@ impl Kernel {
         let before = std::mem::replace(&mut self.held, wanted);
         self.addresses = addresses;
         // After a restart nothing is known of before: flows to endpoints that went meanwhile time out by themselves.
-        forget_flows(before.values().flatten(), self.held.values().flatten())
+        forget_flows(before.values().flatten(), self.held.values().flatten());
+        Ok(())
     }
 
     /// Changes the rules of the Services named; those without rules go.
@@ -136,7 +141,7 @@ impl Kernel {
         for new in fresh.iter().filter(|new| new.affinity.is_some()) {
             self.unstick(new)?;
         }
-        forget_flows(stale.iter().map(|(old, _)| *old), fresh.iter().copied())?;
+        forget_flows(stale.iter().map(|(old, _)| *old), fresh.iter().copied());
         for (address, by) in counts {
             let count = self.addresses.entry(address).or_default();
             *count = count.saturating_add_signed(by);
@@ -370,10 +375,7 @@ fn addresses_of(port: &PortRules) -> impl Iterator<Item = Ipv4Addr> {
 }
 
 /// Forgets UDP flows to endpoints that are gone, and those that went to a node port before it had an endpoint.
-fn forget_flows<'a>(
-    before: impl Iterator<Item = &'a PortRules>,
-    after: impl Iterator<Item = &'a PortRules>,
-) -> Result<()> {
+fn forget_flows<'a>(before: impl Iterator<Item = &'a PortRules>, after: impl Iterator<Item = &'a PortRules>) {
     let is_udp = |port: &&PortRules| port.protocol == Protocol::Udp;
     let (before, after): (Vec<_>, Vec<_>) = (before.filter(is_udp).collect(), after.filter(is_udp).collect());
     let mut gone: HashSet<(Ipv4Addr, u16)> = before.iter().flat_map(|port| port.endpoints()).collect();
@@ -382,11 +384,10 @@ fn forget_flows<'a>(
     });
     let opened: HashSet<u16> = after.iter().filter_map(|port| port.node_port).collect();
     if gone.is_empty() && opened.is_empty() {
-        return Ok(());
+        return;
     }
-    conntrack::forget_udp(|flow| {
+    conntrack::try_forget_udp(|flow| {
         let translated = flow.destination != flow.reply_source;
         if translated { gone.contains(&flow.reply_source) } else { opened.contains(&flow.destination.1) }
-    })?;
-    Ok(())
+    });
 }

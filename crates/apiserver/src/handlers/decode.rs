@@ -37,8 +37,21 @@ impl Call<'_> {
         fields: FieldValidation,
     ) -> Result<Value, Status> {
         let encoding = negotiate::body_encoding(self.headers)?;
-        let bytes = body.read().await?;
-        let Decoded { mut value, duplicates } = parse(&bytes, encoding, kind.kind)?;
+        self.checked(kind, &body.read().await?, encoding, fields)
+    }
+
+    /// Bytes as an object of `kind`.
+    ///
+    /// # Errors
+    /// As [`Call::decode_as`].
+    pub fn checked(
+        &self,
+        kind: &'static Kind,
+        bytes: &[u8],
+        encoding: Encoding,
+        fields: FieldValidation,
+    ) -> Result<Value, Status> {
+        let Decoded { mut value, duplicates } = parse(bytes, encoding, kind.kind)?;
         identify(kind, &mut value)?;
         let refused = |error: &str| {
             let Kind { kind, version, .. } = kind;

@@ -1,5 +1,6 @@
 //! Requests for resources, once they are authorized.
 
+mod apply;
 mod decode;
 mod delete;
 mod golang;
@@ -17,13 +18,14 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tug_api::{Kind, ObjectKey, kinds};
 
+use self::options::WriteOptions;
 use crate::admission::{self, Operation};
 use crate::api::{Api, Inbound, attributes};
 use crate::auth::User;
 use crate::body::Body;
 use crate::negotiate::{self, Accept};
 use crate::rbac::Attributes;
-use crate::registry::Admit;
+use crate::registry::{Admit, Writing};
 use crate::request::{Query, RequestInfo};
 use crate::respond;
 use crate::reviews;
@@ -131,6 +133,28 @@ impl Call<'_> {
 
     pub fn attributes(&self) -> Attributes<'_> {
         attributes(self.user, self.info)
+    }
+
+    /// An update or apply that makes its object is authorized as the create that it is.
+    fn may_create(&self) -> Result<(), Status> {
+        let mut attributes = self.attributes();
+        attributes.verb = "create";
+        let decision = self.api.access.authorizer.authorize(&attributes);
+        if decision.allowed { Ok(()) } else { Err(attributes.forbidden(&decision)) }
+    }
+
+    /// How the request's write is done.
+    fn writing(&self, options: &WriteOptions) -> Writing<'_> {
+        // As upstream: who doesn't say is known by the program's name.
+        let agent = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let program = agent.split('/').next().filter(|name| !name.is_empty()).unwrap_or("unknown");
+        Writing {
+            admission: self,
+            dry_run: options.dry_run,
+            manager: self.query.get("fieldManager").unwrap_or(program),
+            subresource: &self.info.subresource,
+            applies: options.applies,
+        }
     }
 
     fn wants_pretty(&self) -> bool {

@@ -20,6 +20,10 @@ pub enum FieldValidation {
 pub struct WriteOptions {
     pub dry_run: bool,
     pub fields: FieldValidation,
+    /// A server-side apply.
+    pub applies: bool,
+    /// An apply takes over what others manage.
+    pub force: bool,
 }
 
 impl WriteOptions {
@@ -28,6 +32,18 @@ impl WriteOptions {
     /// # Errors
     /// 422 for values that don't exist.
     pub fn parse(kind: &str, query: &Query) -> Result<Self, Status> {
+        Self::parse_for(kind, query, false)
+    }
+
+    /// Those of a server-side apply.
+    ///
+    /// # Errors
+    /// The same, and 422 without a `fieldManager`.
+    pub fn parse_apply(query: &Query) -> Result<Self, Status> {
+        Self::parse_for("PatchOptions", query, true)
+    }
+
+    fn parse_for(kind: &str, query: &Query, applies: bool) -> Result<Self, Status> {
         let mut errors = FieldErrors::new();
         let dry_run = dry_run(query.all("dryRun"), &mut errors);
         let fields = match query.get("fieldValidation") {
@@ -40,7 +56,10 @@ impl WriteOptions {
                 FieldValidation::Warn
             }
         };
-        if kind == "PatchOptions" && query.has("force") {
+        if applies && query.get("fieldManager").is_none() {
+            errors.push(FieldError::required("fieldManager", "is required for apply patch"));
+        }
+        if kind == "PatchOptions" && !applies && query.has("force") {
             errors.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
         }
         if let Some(manager) = query.get("fieldManager") {
@@ -52,7 +71,11 @@ impl WriteOptions {
                 errors.push(FieldError::invalid("fieldManager", &manager.into(), &detail));
             }
         }
-        if errors.is_empty() { Ok(Self { dry_run, fields }) } else { Err(refused(kind, errors)) }
+        if errors.is_empty() {
+            Ok(Self { dry_run, fields, applies, force: query.flag("force") })
+        } else {
+            Err(refused(kind, errors))
+        }
     }
 }
 

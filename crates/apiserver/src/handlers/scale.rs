@@ -63,7 +63,7 @@ pub async fn answer(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
         }
         Ok(object)
     };
-    let object = registry.update(call.kind, &key, Part::Spec, call, options.dry_run, &change).await?;
+    let object = registry.update(call.kind, &key, Part::Spec, call.writing(&options), &change).await?;
     call.shown(StatusCode::OK, of(call.kind, &object.value().map_err(Status::internal)?)?)
 }
 

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use tug_api::ObjectKey;
 use tug_api::kinds::{self, core};
 
-use super::Call;
 use super::decode;
 use super::delete::Wire;
 use super::options::WriteOptions;
 use super::scale;
 use super::write::{Patch, named};
+use super::{Call, apply};
 use crate::admission::Operation;
 use crate::api::Inbound;
 use crate::body::Body;
@@ -42,15 +42,18 @@ async fn part(call: &Call<'_>, body: Inbound, part: Part) -> Result<Response<Bod
     let object = match call.info.verb.as_str() {
         "get" => registry.read(call.kind, &key)?,
         "patch" => {
+            if apply::is_asked(call) {
+                return apply::apply(call, body, part).await;
+            }
             let patch = Patch::read(call, body).await?;
             let options = WriteOptions::parse("PatchOptions", call.query)?;
             let change = |old: Value| call.patched(&patch, call.kind, &key, old, options.fields);
-            registry.update(call.kind, &key, part, call, options.dry_run, &change).await?
+            registry.update(call.kind, &key, part, call.writing(&options), &change).await?
         }
         _ => {
             let options = WriteOptions::parse("UpdateOptions", call.query)?;
             let value = named(call.decode_as(call.kind, body, options.fields).await?, &key)?;
-            registry.update(call.kind, &key, part, call, options.dry_run, &|_| Ok(value.clone())).await?
+            registry.update(call.kind, &key, part, call.writing(&options), &|_| Ok(value.clone())).await?
         }
     };
     call.object(StatusCode::OK, &object)
@@ -122,7 +125,7 @@ pub async fn bind(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Stat
         }
         Ok(pod)
     };
-    call.api.registry.update(&core::POD, &key, Part::AsGiven, call, options.dry_run, &change).await?;
+    call.api.registry.update(&core::POD, &key, Part::AsGiven, call.writing(&options), &change).await?;
     Ok(respond::json(StatusCode::CREATED, &done()))
 }
 
@@ -174,7 +177,7 @@ async fn finalize(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Stat
         old["metadata"]["resourceVersion"] = value["metadata"]["resourceVersion"].clone();
         Ok(old)
     };
-    let object = call.api.registry.update(kind, &key, Part::AsGiven, call, options.dry_run, &change).await?;
+    let object = call.api.registry.update(kind, &key, Part::AsGiven, call.writing(&options), &change).await?;
     call.object(StatusCode::OK, &object)
 }
 

@@ -5,9 +5,9 @@ use serde_json::Value;
 use tug_api::field::FieldError;
 use tug_api::{Kind, ObjectKey, PatchError, patch, schema};
 
-use super::Call;
 use super::golang;
 use super::options::{FieldValidation, WriteOptions};
+use super::{Call, apply};
 use crate::admission;
 use crate::api::Inbound;
 use crate::body::Body;
@@ -15,9 +15,12 @@ use crate::negotiate;
 use crate::registry::Part;
 use crate::status::Status;
 
-/// Patches that we apply. Server-side apply comes with the API issue.
-const PATCHES: &[&str] =
-    &["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const PATCHES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
 /// Operations of one JSON patch, as upstream.
 const MOST_OPERATIONS: usize = 10_000;
 
@@ -39,7 +42,7 @@ pub async fn create(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
     let value = call.decode_as(call.kind, body, options.fields).await?;
     let namespace = call.key().namespace;
     admission::wait_for_account(&*call.api.access.objects, &call.attributes(), &value).await;
-    let object = call.api.registry.create(call.kind, &namespace, value, call, options.dry_run).await?;
+    let object = call.api.registry.create(call.kind, &namespace, value, call.writing(&options)).await?;
     if !call.kind.acted_on {
         let (kind, group) = (call.kind.kind, call.kind.group);
         let of = if group.is_empty() { String::new() } else { format!(" of {group}") };
@@ -57,27 +60,24 @@ pub async fn update(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
     let asked = value.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default();
     let uid = value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
     if !exists && call.kind.create_on_update && matches!(asked, "" | "0") && uid.is_empty() {
-        // Upstream authorizes this as the create that it is.
-        let mut attributes = call.attributes();
-        attributes.verb = "create";
-        let decision = call.api.access.authorizer.authorize(&attributes);
-        if !decision.allowed {
-            return Err(attributes.forbidden(&decision));
-        }
-        let object = call.api.registry.create(call.kind, &key.namespace, value, call, options.dry_run).await?;
+        call.may_create()?;
+        let object = call.api.registry.create(call.kind, &key.namespace, value, call.writing(&options)).await?;
         return call.object(StatusCode::CREATED, &object);
     }
     let change = |_| Ok(value.clone());
-    let object = call.api.registry.update(call.kind, &key, Part::Spec, call, options.dry_run, &change).await?;
+    let object = call.api.registry.update(call.kind, &key, Part::Spec, call.writing(&options), &change).await?;
     call.object(StatusCode::OK, &object)
 }
 
 pub async fn patch(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status> {
+    if apply::is_asked(call) {
+        return apply::apply(call, body, Part::Spec).await;
+    }
     let patch = Patch::read(call, body).await?;
     let options = WriteOptions::parse("PatchOptions", call.query)?;
     let key = call.key();
     let change = |old: Value| call.patched(&patch, call.kind, &key, old, options.fields);
-    let object = call.api.registry.update(call.kind, &key, Part::Spec, call, options.dry_run, &change).await?;
+    let object = call.api.registry.update(call.kind, &key, Part::Spec, call.writing(&options), &change).await?;
     call.object(StatusCode::OK, &object)
 }
 

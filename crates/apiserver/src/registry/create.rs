@@ -7,7 +7,7 @@ use tug_api::{Kind, Object, ObjectKey, meta};
 use tug_store::Condition;
 use uuid::Uuid;
 
-use super::{Admit, CommitError, Registry, metadata, served, unstored};
+use super::{CommitError, Registry, Writing, metadata, served, unstored};
 use crate::admission::Operation;
 use crate::status::Status;
 
@@ -24,8 +24,7 @@ impl Registry {
         kind: &'static Kind,
         namespace: &str,
         mut value: Value,
-        admission: &dyn Admit,
-        dry_run: bool,
+        writing: Writing<'_>,
     ) -> Result<Arc<Object>, Status> {
         let stored = kind.storage();
         place(&mut value, namespace)?;
@@ -40,9 +39,9 @@ impl Registry {
         if !metadata::text(&value, "resourceVersion").is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        metadata::begin(&mut value, Uuid::new_v4().to_string());
+        metadata::begin(&mut value, Uuid::new_v4().to_string(), writing.applies);
         (stored.default)(&mut value);
-        admission.admit(Operation::Create, Some(&mut value), None)?;
+        writing.admission.admit(Operation::Create, Some(&mut value), None)?;
         (stored.prepare)(&mut value, None);
         (stored.default)(&mut value);
         if stored.has_generation {
@@ -65,7 +64,7 @@ impl Registry {
             if !errors.is_empty() {
                 return Err(Status::invalid(kind, &key.name, errors));
             }
-            let taken = if dry_run {
+            let taken = if writing.dry_run {
                 match self.cache.get(kind, &key) {
                     None => return served(kind, unstored(&value)?),
                     Some(existing) => Some(existing.revision),

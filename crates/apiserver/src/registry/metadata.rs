@@ -60,6 +60,18 @@ pub fn set_generation(object: &mut Value, old: Option<&Value>) {
     }
 }
 
+/// True if at most the managed fields differ.
+pub fn same_but_managers(a: &Value, b: &Value) -> bool {
+    let (Some(x), Some(y)) = (a.as_object(), b.as_object()) else { return a == b };
+    let metadata = |fields: &Map<String, Value>| fields.get("metadata").and_then(Value::as_object).cloned();
+    let without = |mut fields: Map<String, Value>| {
+        fields.remove("managedFields");
+        fields
+    };
+    let rest = |(name, _): &(&String, &Value)| *name != "metadata";
+    metadata(x).map(without) == metadata(y).map(without) && x.iter().filter(rest).eq(y.iter().filter(rest))
+}
+
 fn same_but_metadata_and_status(a: &Value, b: &Value) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
     let counts = |name: &str| !matches!(name, "metadata" | "status" | "apiVersion" | "kind");
@@ -67,9 +79,13 @@ fn same_but_metadata_and_status(a: &Value, b: &Value) -> bool {
 }
 
 /// What a client can't set on an object that it makes.
-pub fn begin(object: &mut Value, uid: String) {
+pub fn begin(object: &mut Value, uid: String, applies: bool) {
     let metadata = of(object);
-    for field in ["selfLink", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    if !applies {
+        // Fields are tracked from an object's first apply on.
+        metadata.remove("managedFields");
+    }
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         metadata.remove(field);
     }
     metadata.insert("uid".into(), uid.into());
@@ -81,9 +97,7 @@ pub fn carry_over(object: &mut Value, old: &Value) {
     let empty = Map::new();
     let before = old.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
     let metadata = of(object);
-    for field in ["selfLink", "managedFields"] {
-        metadata.remove(field);
-    }
+    metadata.remove("selfLink");
     for field in ["uid", "creationTimestamp", "namespace"] {
         let given = metadata.get(field).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
         if let (false, Some(value)) = (given, before.get(field)) {

@@ -37,6 +37,20 @@ pub trait Admit: Send + Sync {
 /// For the server's own writes.
 pub struct Unconditionally;
 
+/// How a write is done, and by whom.
+#[derive(Clone, Copy)]
+pub struct Writing<'a> {
+    pub admission: &'a dyn Admit,
+    /// Do everything but the write.
+    pub dry_run: bool,
+    /// Who shall manage the fields that change.
+    pub manager: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// The change is a server-side apply, which has seen to the managed fields.
+    pub applies: bool,
+}
+
 pub struct Registry {
     store: Arc<dyn Store>,
     pub cache: Arc<Cache>,
@@ -147,6 +161,14 @@ pub fn served(kind: &'static Kind, object: Arc<Object>) -> Result<Arc<Object>, S
     unstored(&value)
 }
 
+// === impl Writing ===
+
+impl Writing<'_> {
+    /// By the server itself.
+    const OWN: Self =
+        Self { admission: &Unconditionally, dry_run: false, manager: "tug", subresource: "", applies: false };
+}
+
 // === impl Admit ===
 
 impl Admit for Unconditionally {
@@ -173,12 +195,12 @@ impl Objects for Registry {
 
     async fn create(&self, kind: &'static Kind, value: Value) -> Result<Arc<Object>, Status> {
         let namespace = value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
-        self.create(kind, &namespace, value, &Unconditionally, false).await
+        self.create(kind, &namespace, value, Writing::OWN).await
     }
 
     async fn update(&self, kind: &'static Kind, value: Value) -> Result<Arc<Object>, Status> {
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let key = ObjectKey::new(text("/metadata/namespace"), text("/metadata/name"));
-        self.update(kind, &key, Part::AsGiven, &Unconditionally, false, &|_| Ok(value.clone())).await
+        self.update(kind, &key, Part::AsGiven, Writing::OWN, &|_| Ok(value.clone())).await
     }
 }

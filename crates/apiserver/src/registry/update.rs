@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
+use tug_api::apply::Writer;
 use tug_api::field::{FieldError, FieldErrorKind};
-use tug_api::{Kind, Object, ObjectKey, meta};
+use tug_api::{Kind, Object, ObjectKey, apply, meta};
 use tug_store::{Condition, Write};
 
-use super::{ATTEMPTS, Admit, CommitError, Registry, decode_stamped, metadata, served, unstored};
+use super::{ATTEMPTS, CommitError, Registry, Writing, decode_stamped, metadata, served, unstored};
 use crate::admission::Operation;
 use crate::cache;
 use crate::codec;
@@ -38,8 +40,7 @@ impl Registry {
         kind: &'static Kind,
         key: &ObjectKey,
         part: Part,
-        admission: &dyn Admit,
-        dry_run: bool,
+        writing: Writing<'_>,
         change: Change<'_>,
     ) -> Result<Arc<Object>, Status> {
         let stored = kind.storage();
@@ -58,7 +59,7 @@ impl Registry {
             metadata::carry_over(&mut new, &old);
             let mut new = merge_part(stored, part, new, &old);
             (stored.default)(&mut new);
-            admission.admit(Operation::Update, Some(&mut new), Some(&old))?;
+            writing.admission.admit(Operation::Update, Some(&mut new), Some(&old))?;
             if part == Part::Spec {
                 (stored.prepare)(&mut new, Some(&old));
                 (stored.default)(&mut new);
@@ -77,9 +78,13 @@ impl Registry {
             if !errors.is_empty() {
                 return Err(Status::invalid(kind, &key.name, errors));
             }
+            if !writing.applies {
+                let Writing { manager, subresource, .. } = writing;
+                apply::track(stored, &old, &mut new, &Writer { manager, subresource, now: Timestamp::now() });
+            }
             metadata::of(&mut new).insert("resourceVersion".into(), current.revision.to_string().into());
             if is_finished(stored, &new) {
-                if dry_run {
+                if writing.dry_run {
                     return served(kind, unstored(&new)?);
                 }
                 match self.remove(stored, key, &current).await {
@@ -91,10 +96,10 @@ impl Registry {
                     }
                 }
             }
-            if new == old {
+            if new == old || (!writing.applies && metadata::same_but_managers(&new, &old)) {
                 return served(kind, current);
             }
-            if dry_run {
+            if writing.dry_run {
                 return served(kind, unstored(&new)?);
             }
             match self.commit(stored, key, &new, Condition::Revision(current.revision)).await {

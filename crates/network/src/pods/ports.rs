@@ -96,7 +96,9 @@ impl Rules {
         // A client that kept sending before the pod was there has a flow that was translated to nobody.
         let ports: Vec<u16> = udp_ports(attachment).collect();
         if !ports.is_empty() {
-            conntrack::forget_udp(|flow| ports.contains(&flow.destination.1) && flow.destination == flow.reply_source)?;
+            conntrack::try_forget_udp(|flow| {
+                ports.contains(&flow.destination.1) && flow.destination == flow.reply_source
+            });
         }
         Ok(())
     }
@@ -112,7 +114,7 @@ impl Rules {
         }
         change.commit()?;
         if udp_ports(attachment).next().is_some() {
-            conntrack::forget_udp(|flow| flow.reply_source.0 == address)?;
+            conntrack::try_forget_udp(|flow| flow.reply_source.0 == address);
         }
         Ok(())
     }

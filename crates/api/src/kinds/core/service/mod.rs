@@ -218,7 +218,9 @@ fn drop_unused(spec: &mut Value, old: &Value) {
         }
     }
     if text(old, "/type") == "LoadBalancer" && text(spec, "/type") != "LoadBalancer" {
-        for key in ["allocateLoadBalancerNodePorts", "healthCheckNodePort", "loadBalancerClass"] {
+        for key in
+            ["allocateLoadBalancerNodePorts", "healthCheckNodePort", "loadBalancerClass", "loadBalancerSourceRanges"]
+        {
             if unchanged(spec, key) {
                 drop_field(spec, key);
             }

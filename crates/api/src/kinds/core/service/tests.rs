@@ -59,6 +59,16 @@ fn what_is_wrong_is_said_in_upstreams_words() {
             json!({"ports": [{"port": 80, "nodePort": 30000}]}),
             &["spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"],
         ),
+        (
+            json!({"externalIPs": ["127.0.0.1"], "ports": [{"port": 80}]}),
+            &[
+                "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            ],
+        ),
+        (
+            json!({"loadBalancerClass": "a.b/c", "ports": [{"port": 80}]}),
+            &["spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'"],
+        ),
         (json!({"type": "ExternalName"}), &["spec.externalName: Required value"]),
         (
             json!({"clusterIP": "1.2.3", "ports": [{"port": 80}]}),

@@ -1,5 +1,7 @@
 //! What upstream checks of a Service (`ValidateService`), in its order.
 
+use std::net::IpAddr;
+
 use serde_json::{Value, json};
 
 use super::{is_headless, protocol};
@@ -141,8 +143,31 @@ fn addresses(errors: &mut FieldErrors, spec: &Value, r#type: &str) {
     }
     for (i, ip) in list(spec, "/externalIPs").iter().enumerate() {
         let ip = ip.as_str().unwrap_or_default();
-        invalid(errors, &format!("spec.externalIPs[{i}]"), ip, names::ip(ip));
+        let path = format!("spec.externalIPs[{i}]");
+        invalid(errors, &path, ip, names::ip(ip));
+        special_ip(errors, &path, ip);
     }
+}
+
+/// `ValidateNonSpecialIP`: traffic to these never leaves where it started.
+fn special_ip(errors: &mut FieldErrors, path: &str, text: &str) {
+    let Ok(ip) = text.parse::<IpAddr>() else { return };
+    let (link_local, group) = match ip {
+        IpAddr::V4(ip) => (ip.is_link_local(), ip.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(ip) => (ip.is_unicast_link_local(), ip.segments()[0] & 0xff0f == 0xff02),
+    };
+    let wrong = if ip.is_unspecified() {
+        format!("may not be unspecified ({text})")
+    } else if ip.is_loopback() {
+        "may not be in the loopback range (127.0.0.0/8, ::1/128)".into()
+    } else if link_local {
+        "may not be in the link-local range (169.254.0.0/16, fe80::/10)".into()
+    } else if group {
+        "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".into()
+    } else {
+        return;
+    };
+    errors.push(FieldError::invalid(path, &text.into(), &wrong));
 }
 
 fn port_uses(errors: &mut FieldErrors, ports: &[Value], r#type: &str) {
@@ -172,6 +197,20 @@ fn port_uses(errors: &mut FieldErrors, ports: &[Value], r#type: &str) {
 }
 
 fn traffic(errors: &mut FieldErrors, spec: &Value, r#type: &str) {
+    if r#type != "LoadBalancer" {
+        for (key, shown) in [
+            ("loadBalancerSourceRanges", "LoadBalancerSourceRanges"),
+            ("allocateLoadBalancerNodePorts", "allocateLoadBalancerNodePorts"),
+            ("loadBalancerClass", "loadBalancerClass"),
+        ] {
+            if some(spec, &format!("/{key}")).is_some_and(|held| held.as_array().is_none_or(|list| !list.is_empty())) {
+                errors.push(FieldError::forbidden(
+                    format!("spec.{shown}"),
+                    "may only be used when `type` is 'LoadBalancer'",
+                ));
+            }
+        }
+    }
     let external = text(spec, "/externalTrafficPolicy");
     if !external.is_empty() {
         let takes = matches!(r#type, "NodePort" | "LoadBalancer") || !list(spec, "/externalIPs").is_empty();

@@ -1,0 +1,441 @@
+//! Containers: made, started, stopped, removed, and their state kept on disk at every step.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use oci_spec::image::ImageConfiguration;
+use tokio::sync::watch;
+use tug_shim::log::{Format, LogConfig};
+use tug_shim::protocol::{Exit, Reply, Request, Start};
+
+use crate::cgroup;
+use crate::engine::{Engine, Error, Result, blocking};
+use crate::record;
+use crate::rootfs::{self, Rootfs};
+use crate::runtime_spec::{self, Surroundings};
+use crate::shim_client::{call, sandbox_dir};
+use crate::signals;
+use crate::spec::*;
+use crate::users;
+
+/// Docker's code for a container that could not be started.
+const EXIT_NOT_STARTED: i32 = 128;
+/// For a container whose end nobody saw: it was killed, or the machine went down under it.
+const EXIT_UNKNOWN: i32 = 137;
+const LOG_BYTES: u64 = 10 << 20;
+const LOG_FILES: u32 = 5;
+const ID_BYTES: usize = 64;
+
+/// A container as the engine knows it.
+pub(crate) struct Container {
+    pub status: watch::Sender<ContainerStatus>,
+    /// One start or removal at a time.
+    doing: tokio::sync::Mutex<()>,
+    /// Writes of its record, one after the other, each of the newest state.
+    saving: tokio::sync::Mutex<()>,
+}
+
+impl Container {
+    pub fn new(status: ContainerStatus) -> Self {
+        Container { status: watch::Sender::new(status), doing: Default::default(), saving: Default::default() }
+    }
+
+    pub fn now(&self) -> ContainerStatus {
+        self.status.borrow().clone()
+    }
+}
+
+impl Engine {
+    /// Unpacks nothing: layers are shared. Makes the writable layer and the OCI configuration.
+    ///
+    /// # Errors
+    /// `Conflict` when the id is taken, `NotFound` without its sandbox or image.
+    pub async fn create_container(&self, spec: ContainerSpec) -> Result<()> {
+        let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        let id = spec.id.clone();
+        if id.is_empty() || id.len() > ID_BYTES || id.starts_with('.') || !id.bytes().all(valid) {
+            return Err(Error::Invalid(format!("invalid container id \"{id}\"")));
+        }
+        self.sandbox(&spec.sandbox)?;
+        self.image_config(&spec.image)?;
+        if let Some(signal) = &spec.stop_signal {
+            signals::number(signal)?;
+        }
+        let status = ContainerStatus {
+            id: id.clone(),
+            sandbox: spec.sandbox.clone(),
+            image: spec.image.clone(),
+            labels: spec.labels.clone(),
+            state: State::Created,
+            pid: None,
+            created: SystemTime::now(),
+            started: None,
+            finished: None,
+            exit_code: None,
+            oom_killed: false,
+            error: None,
+            spec,
+        };
+        {
+            let mut containers = self.containers.lock();
+            if containers.contains_key(&id) {
+                return Err(Error::Conflict(format!("container {id} exists already")));
+            }
+            containers.insert(id.clone(), Arc::new(Container::new(status.clone())));
+        }
+        self.images.hold(&id, &status.image);
+        let dir = self.container_dir(&id);
+        let made = blocking(move || {
+            let failed = |err: std::io::Error| Error::Failed { step: "make container", message: err.to_string() };
+            Rootfs::new(dir.clone()).create().map_err(failed)?;
+            record::write(&dir.join("container.json"), &status)
+        });
+        if let Err(err) = made.await {
+            self.forget(&id);
+            let dir = self.container_dir(&id);
+            // The first error is the one to tell; what is left here goes at the next start.
+            let _ = blocking(move || rootfs::discard(&dir)).await;
+            return Err(err);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn entry(&self, id: &str) -> Result<Arc<Container>> {
+        let missing = || Error::NotFound(format!("No such container: {id}"));
+        self.containers.lock().get(id).cloned().ok_or_else(missing)
+    }
+
+    fn forget(&self, id: &str) {
+        self.images.release(id);
+        self.containers.lock().remove(id);
+    }
+
+    fn image_config(&self, id: &str) -> Result<ImageConfiguration> {
+        let missing = || Error::NotFound(format!("No such image: {id}"));
+        self.images.resolve(id).map(|image| image.config).ok_or_else(missing)
+    }
+
+    async fn save(&self, container: &Container) -> Result<()> {
+        let _turn = container.saving.lock().await;
+        let status = container.now();
+        let path = self.container_dir(&status.id).join("container.json");
+        blocking(move || record::write(&path, &status)).await
+    }
+
+    pub fn container(&self, id: &str) -> Option<ContainerStatus> {
+        self.containers.lock().get(id).map(|container| container.now())
+    }
+
+    pub fn containers(&self) -> Vec<ContainerStatus> {
+        self.containers.lock().values().map(|container| container.now()).collect()
+    }
+
+    pub(crate) fn containers_of(&self, sandbox: &str) -> Vec<String> {
+        self.containers().into_iter().filter(|status| status.sandbox == sandbox).map(|status| status.id).collect()
+    }
+
+    pub(crate) fn container_cgroup(&self, status: &ContainerStatus) -> Result<String> {
+        let sandbox = self.sandbox(&status.sandbox)?;
+        Ok(format!("{}/{}", self.sandbox_cgroup(&sandbox.spec), status.id))
+    }
+
+    /// Starts a container that was created or has ended.
+    ///
+    /// # Errors
+    /// In Docker's words when the program can't be run; the container then has ended with that error.
+    pub async fn start_container(&self, id: &str) -> Result<()> {
+        let container = self.entry(id)?;
+        let _turn = container.doing.lock().await;
+        let status = container.now();
+        if matches!(status.state, State::Running | State::Paused) {
+            return Err(Error::Conflict(format!("container {id} is already running")));
+        }
+        container.status.send_modify(|status| {
+            status.state = State::Created;
+            (status.started, status.finished, status.exit_code) = (None, None, None);
+            (status.error, status.oom_killed) = (None, false);
+        });
+        match self.launch(&status).await {
+            Ok(pid) => {
+                self.running(&container, pid);
+                self.save(&container).await
+            }
+            Err(err) => {
+                let message = err.to_string();
+                container.status.send_modify(|status| {
+                    status.state = State::Exited;
+                    status.finished = Some(SystemTime::now());
+                    status.exit_code = Some(start_failure_code(&message));
+                    status.error = Some(message);
+                });
+                self.save(&container).await?;
+                Err(err)
+            }
+        }
+    }
+
+    fn running(&self, container: &Container, pid: u32) {
+        let mut news = false;
+        container.status.send_modify(|status| {
+            // It may have run and ended before this is known.
+            news = status.started.is_none();
+            status.started.get_or_insert_with(SystemTime::now);
+            if status.state == State::Created {
+                status.state = State::Running;
+                status.pid = Some(pid);
+            }
+        });
+        if news {
+            let status = container.now();
+            self.emit(Event::Started { id: status.id, sandbox: status.sandbox });
+        }
+    }
+
+    async fn launch(&self, status: &ContainerStatus) -> Result<u32> {
+        let sandbox = self.sandbox(&status.sandbox)?;
+        let image = self.image_config(&status.image)?;
+        let layers = self.images.layers(&status.image)?;
+        let cgroup = self.container_cgroup(status)?;
+        let pid_namespace = self.joined_pid_namespace(&status.spec)?;
+        let own_pid = pid_namespace.is_none() && !sandbox.spec.share_pid && !sandbox.spec.host_pid;
+        let run = sandbox_dir(&self.config.run_dir, &status.sandbox);
+        let shm = if sandbox.spec.host_ipc { PathBuf::from("/dev/shm") } else { run.join("shm") };
+        let (dir, namespaces) = (self.container_dir(&status.id), self.namespaces(&status.sandbox));
+        let start = Start {
+            id: status.id.clone(),
+            bundle: dir.clone(),
+            cgroup: cgroup.clone(),
+            tty: status.spec.tty,
+            stdin: status.spec.stdin,
+            stdin_once: status.spec.stdin_once,
+            own_pid,
+            log: log_config(&status.spec.log),
+        };
+        let spec = status.spec.clone();
+        blocking(move || {
+            let rootfs = Rootfs::new(dir.clone());
+            rootfs.mount(&layers)?;
+            let merged = rootfs.merged();
+            let of_image = image.config().as_ref().and_then(|config| config.user().clone());
+            let user = users::resolve(&merged, &spec.user.clone().or(of_image).unwrap_or_default())?;
+            let working_dir = runtime_spec::working_dir(&spec, &image);
+            // What is mounted over it may have the directory that the image lacks.
+            if let Err(err) = rootfs.create_dir(working_dir.as_ref(), user.uid, user.gid) {
+                tracing::debug!(container = spec.id, %err, "working directory");
+            }
+            let around = Surroundings {
+                sandbox: &sandbox.spec,
+                image: &image,
+                rootfs: &merged,
+                user: &user,
+                cgroup: &cgroup,
+                namespaces: &namespaces,
+                shm: &shm,
+                pid_namespace,
+            };
+            record::write(&dir.join("config.json"), &runtime_spec::container(&spec, &around)?)
+        })
+        .await?;
+        match call(&run, &Request::Start(start), "failed to start container").await? {
+            Reply::Started { pid } => Ok(pid),
+            other => Err(Error::Failed { step: "failed to start container", message: format!("shim said {other:?}") }),
+        }
+    }
+
+    fn joined_pid_namespace(&self, spec: &ContainerSpec) -> Result<Option<PathBuf>> {
+        let Some(other) = &spec.pid_of else { return Ok(None) };
+        let pid = self.entry(other)?.now().pid;
+        let stopped = || Error::Conflict(format!("cannot join PID of a non running container: {other}"));
+        Ok(Some(PathBuf::from(format!("/proc/{}/ns/pid", pid.ok_or_else(stopped)?))))
+    }
+
+    /// A shim's word that a container has ended.
+    pub(crate) async fn exited(&self, exit: &Exit) {
+        let Ok(container) = self.entry(&exit.id) else { return };
+        let finished = UNIX_EPOCH + Duration::from_nanos(exit.at_nanos);
+        let (mut started, mut ended) = (false, false);
+        container.status.send_modify(|status| {
+            // Told twice, or of an earlier run.
+            if status.state == State::Exited || status.created > finished {
+                return;
+            }
+            started = status.started.is_none();
+            ended = true;
+            status.started.get_or_insert(finished);
+            status.state = State::Exited;
+            status.pid = None;
+            status.finished = Some(finished);
+            status.exit_code = Some(exit.code);
+            status.oom_killed = exit.oom_killed;
+        });
+        if !ended {
+            return;
+        }
+        self.saved(&container).await;
+        let sandbox = container.now().sandbox;
+        if started {
+            self.emit(Event::Started { id: exit.id.clone(), sandbox: sandbox.clone() });
+        }
+        let (exit_code, oom_killed) = (exit.code, exit.oom_killed);
+        self.emit(Event::Exited { id: exit.id.clone(), sandbox, exit_code, oom_killed });
+    }
+
+    /// For a change that has happened whether or not it can be written down.
+    async fn saved(&self, container: &Container) {
+        if let Err(err) = self.save(container).await {
+            tracing::error!(container = container.now().id, %err, "a container's state is not on disk");
+        }
+    }
+
+    /// A container runs that this engine did not see start: an earlier engine's, or one whose reply was lost.
+    pub(crate) async fn found_running(&self, id: &str, pid: u32) {
+        let Ok(container) = self.entry(id) else { return };
+        if container.now().state == State::Created {
+            self.running(&container, pid);
+            self.saved(&container).await;
+        }
+    }
+
+    /// Ends all of a sandbox's containers whose end the shim did not tell: by its records, else as killed.
+    pub(crate) async fn end_containers(&self, sandbox: &str) {
+        let exits = sandbox_dir(&self.config.run_dir, sandbox).join("exits");
+        for id in self.containers_of(sandbox) {
+            let Ok(container) = self.entry(&id) else { continue };
+            let status = container.now();
+            if matches!(status.state, State::Exited) || (status.state == State::Created && status.started.is_none()) {
+                continue;
+            }
+            let at_nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+            let unknown = Exit { id: id.clone(), code: EXIT_UNKNOWN, oom_killed: false, at_nanos };
+            let exit = record::read::<Exit>(&exits.join(format!("{id}.json"))).unwrap_or(unknown);
+            self.exited(&exit).await;
+        }
+    }
+
+    /// Containers whose sandbox is gone altogether: an engine died between removing the two.
+    pub(crate) async fn settle_orphans(&self) {
+        for status in self.containers() {
+            if self.sandbox(&status.sandbox).is_err() {
+                self.end_containers(&status.sandbox).await;
+            }
+        }
+    }
+
+    /// The stop signal, then SIGKILL after `grace`; returns once it has exited.
+    ///
+    /// # Errors
+    /// When the container does not exist or can't be signalled. One that does not run is no error.
+    pub async fn stop_container(&self, id: &str, grace: Duration) -> Result<()> {
+        let container = self.entry(id)?;
+        let status = container.now();
+        if !matches!(status.state, State::Running | State::Paused) {
+            return Ok(());
+        }
+        let of_image = || self.image_config(&status.image).ok()?.config().as_ref()?.stop_signal().clone();
+        let signal = status.spec.stop_signal.clone().or_else(of_image);
+        // An image's signal that makes no sense must not make its containers unstoppable.
+        let signal = signal.and_then(|signal| signals::number(&signal).ok()).unwrap_or(nix::libc::SIGTERM);
+        if !grace.is_zero() {
+            match self.signal(&status, signal, false).await {
+                Ok(()) => {
+                    if tokio::time::timeout(grace, ended(&container)).await.is_ok() {
+                        return Ok(());
+                    }
+                }
+                // It ended by itself meanwhile.
+                Err(Error::Conflict(_) | Error::NotFound(_)) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        match self.signal(&status, nix::libc::SIGKILL, true).await {
+            Ok(()) | Err(Error::Conflict(_) | Error::NotFound(_)) => {}
+            Err(err) => return Err(err),
+        }
+        ended(&container).await;
+        Ok(())
+    }
+
+    /// # Errors
+    /// `Conflict` when it does not run.
+    pub async fn kill_container(&self, id: &str, signal: i32) -> Result<()> {
+        let status = self.entry(id)?.now();
+        if !matches!(status.state, State::Running | State::Paused) {
+            return Err(Error::Conflict(format!("container {id} is not running")));
+        }
+        self.signal(&status, signal, false).await
+    }
+
+    async fn signal(&self, status: &ContainerStatus, signal: i32, all: bool) -> Result<()> {
+        let request = Request::Kill { id: status.id.clone(), signal, all };
+        call(&sandbox_dir(&self.config.run_dir, &status.sandbox), &request, "kill container").await.map(|_| ())
+    }
+
+    /// # Errors
+    /// `Conflict` when it runs. One that does not exist is no error.
+    pub async fn remove_container(&self, id: &str) -> Result<()> {
+        let Ok(container) = self.entry(id) else { return Ok(()) };
+        let _turn = container.doing.lock().await;
+        let status = container.now();
+        if matches!(status.state, State::Running | State::Paused) {
+            return Err(Error::Conflict(format!("container {id} is running: stop the container before removing it")));
+        }
+        let run = sandbox_dir(&self.config.run_dir, &status.sandbox);
+        match call(&run, &Request::Forget { id: id.to_owned() }, "forget container").await {
+            Err(err @ Error::Conflict(_)) => return Err(err),
+            // A shim that is gone has forgotten.
+            _ => {}
+        }
+        if let Ok(cgroup) = self.container_cgroup(&status) {
+            cgroup::remove(&cgroup).await?;
+        }
+        let dir = self.container_dir(id);
+        blocking(move || {
+            // The record goes first: without it, what is left counts as half made.
+            match fs::remove_file(dir.join("container.json")) {
+                Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::Failed { step: "remove container", message: err.to_string() });
+                }
+                _ => {}
+            }
+            rootfs::discard(&dir)
+        })
+        .await?;
+        self.forget(id);
+        Ok(())
+    }
+
+    /// # Errors
+    /// `NotFound` when it does not run.
+    pub async fn stats(&self, id: &str) -> Result<Stats> {
+        let cgroup = self.container_cgroup(&self.entry(id)?.now())?;
+        blocking(move || cgroup::stats(&cgroup)).await
+    }
+}
+
+async fn ended(container: &Container) {
+    let mut status = container.status.subscribe();
+    // Fails when the container is forgotten, which only happens to one that has ended.
+    let _ = status.wait_for(|status| status.state == State::Exited).await;
+}
+
+fn log_config(log: &Log) -> LogConfig {
+    LogConfig {
+        path: (log.format != LogFormat::None).then(|| log.path.clone()),
+        format: if log.format == LogFormat::JsonFile { Format::Json } else { Format::Cri },
+        max_bytes: if log.max_bytes > 0 { log.max_bytes } else { LOG_BYTES },
+        max_files: if log.max_files > 0 { log.max_files } else { LOG_FILES },
+    }
+}
+
+/// Docker's codes: 127 for a program that is not there, 126 for one that can't be run, else 128.
+fn start_failure_code(message: &str) -> i32 {
+    if message.contains("executable file not found") || message.contains("no such file or directory") {
+        127
+    } else if message.contains("permission denied") || message.contains("is a directory") {
+        126
+    } else {
+        EXIT_NOT_STARTED
+    }
+}

@@ -1,0 +1,322 @@
+//! Reading container logs, in either format, from the oldest file kept to the line being written.
+
+use std::io::{self, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use rustix::fs::inotify;
+use serde::Deserialize;
+use tokio::fs::File;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tug_shim::log::rotated;
+
+use crate::engine::{Engine, Error, Result};
+use crate::spec::*;
+
+/// Lines read ahead of a slow reader.
+const AHEAD: usize = 256;
+const READ_BYTES: usize = 64 * 1024;
+
+impl Engine {
+    /// Reads either format. With `follow` the stream ends when the container has and all is read.
+    ///
+    /// # Errors
+    /// When there is no such container or it keeps no log.
+    pub fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
+        let container = self.entry(id)?;
+        let log = container.now().spec.log;
+        if log.format == LogFormat::None {
+            return Err(Error::Invalid("configured logging driver does not support reading".into()));
+        }
+        let (lines, receiver) = mpsc::channel(AHEAD);
+        let status = container.status.subscribe();
+        tokio::spawn(async move {
+            let reader = Reader { format: log.format, path: log.path, options, status, lines, partial: Vec::new() };
+            let lines = reader.lines.clone();
+            if let Err(err) = reader.run().await {
+                // The other side may have stopped reading, or no file was ever written.
+                if err.kind() != io::ErrorKind::BrokenPipe && err.kind() != io::ErrorKind::NotFound {
+                    let _ = lines.send(Err(Error::Failed { step: "read log", message: err.to_string() })).await;
+                }
+            }
+        });
+        Ok(ReceiverStream::new(receiver).boxed())
+    }
+}
+
+struct Reader {
+    format: LogFormat,
+    path: PathBuf,
+    options: LogOptions,
+    status: watch::Receiver<ContainerStatus>,
+    lines: mpsc::Sender<Result<LogLine>>,
+    /// Start of a line whose end is not read yet.
+    partial: Vec<u8>,
+}
+
+/// Whether reading goes on after a line.
+#[derive(PartialEq, Eq)]
+enum Next {
+    More,
+    Enough,
+}
+
+impl Reader {
+    async fn run(mut self) -> io::Result<()> {
+        // Watched before it is read, so that nothing is written unseen between the two.
+        let changes = if self.options.follow { Some(Changes::of(&self.path)?) } else { None };
+        let mut files = open_all(&self.path).await?;
+        if let Some(lines) = self.options.tail {
+            skip_to_tail(&mut files, lines).await?;
+        }
+        let mut current = files.pop().ok_or(io::ErrorKind::NotFound)?;
+        for mut older in files {
+            if self.read(&mut older).await? == Next::Enough {
+                return Ok(());
+            }
+        }
+        let Some(changes) = changes else {
+            self.read(&mut current).await?;
+            return Ok(());
+        };
+        loop {
+            // Looked at before the last read: what the container wrote until then is in the file.
+            let over = self.status.borrow_and_update().state == State::Exited;
+            if self.read(&mut current).await? == Next::Enough {
+                return Ok(());
+            }
+            if let Some(newer) = replaced(&current, &self.path).await? {
+                // What was written between the read and the rotation.
+                self.read(&mut current).await?;
+                current = newer;
+                changes.renew(&self.path)?;
+                continue;
+            }
+            if over {
+                return Ok(());
+            }
+            tokio::select! {
+                changed = changes.wait() => changed?,
+                changed = self.status.changed() => {
+                    if changed.is_err() {
+                        // The container is being removed.
+                        self.read(&mut current).await?;
+                        return Ok(());
+                    }
+                }
+                () = self.lines.closed() => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands out the lines from here to the end of the file.
+    async fn read(&mut self, file: &mut File) -> io::Result<Next> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let bytes = file.read(&mut buffer).await?;
+            if bytes == 0 {
+                return Ok(Next::More);
+            }
+            self.partial.extend_from_slice(&buffer[..bytes]);
+            let mut from = 0;
+            while let Some(length) = self.partial[from..].iter().position(|&byte| byte == b'\n') {
+                let line = parse(self.format, &self.partial[from..from + length]);
+                from += length + 1;
+                let Some(line) = line else { continue };
+                if self.options.since.is_some_and(|since| line.time < since) {
+                    continue;
+                }
+                if self.options.until.is_some_and(|until| line.time > until) {
+                    return Ok(Next::Enough);
+                }
+                self.lines.send(Ok(line)).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            }
+            self.partial.drain(..from);
+        }
+    }
+}
+
+/// The log's files that are there, oldest first, the current one last.
+async fn open_all(path: &Path) -> io::Result<Vec<File>> {
+    let mut files = vec![File::open(path).await?];
+    for n in 1.. {
+        match File::open(rotated(path, n)).await {
+            Ok(file) => files.push(file),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => break,
+            Err(err) => return Err(err),
+        }
+    }
+    files.reverse();
+    Ok(files)
+}
+
+/// Leaves of the files what holds the last so many lines, read backwards.
+async fn skip_to_tail(files: &mut Vec<File>, lines: u64) -> io::Result<()> {
+    let mut missing = lines;
+    let mut buffer = vec![0; READ_BYTES];
+    for index in (0..files.len()).rev() {
+        let file = &mut files[index];
+        let mut end = file.metadata().await?.len();
+        if missing == 0 {
+            file.seek(SeekFrom::Start(end)).await?;
+            files.drain(..index);
+            return Ok(());
+        }
+        while end > 0 {
+            let start = end.saturating_sub(READ_BYTES as u64);
+            let chunk = &mut buffer[..(end - start) as usize];
+            file.seek(SeekFrom::Start(start)).await?;
+            file.read_exact(chunk).await?;
+            for (offset, _) in chunk.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+                // The newline before the first line wanted is that of the one which is not.
+                if missing == 0 {
+                    file.seek(SeekFrom::Start(start + offset as u64 + 1)).await?;
+                    files.drain(..index);
+                    return Ok(());
+                }
+                missing -= 1;
+            }
+            end = start;
+        }
+        file.seek(SeekFrom::Start(0)).await?;
+    }
+    Ok(())
+}
+
+/// The file now at `path`, when it is another than `current`.
+async fn replaced(current: &File, path: &Path) -> io::Result<Option<File>> {
+    let newer = match File::open(path).await {
+        Ok(file) => file,
+        // Between the renaming and the making of the new one.
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(err) => return Err(err),
+    };
+    let same = current.metadata().await?.ino() == newer.metadata().await?.ino();
+    Ok(if same { None } else { Some(newer) })
+}
+
+/// Word of writes to a log and of its replacement.
+struct Changes(AsyncFd<OwnedFd>);
+
+impl Changes {
+    fn of(path: &Path) -> io::Result<Self> {
+        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+        let changes = Changes(AsyncFd::new(inotify::init(flags)?)?);
+        changes.renew(path)?;
+        if let Some(dir) = path.parent() {
+            inotify::add_watch(&changes.0, dir, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_FROM)?;
+        }
+        Ok(changes)
+    }
+
+    fn renew(&self, path: &Path) -> io::Result<()> {
+        inotify::add_watch(&self.0, path, inotify::WatchFlags::MODIFY)?;
+        Ok(())
+    }
+
+    async fn wait(&self) -> io::Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            let mut ready = self.0.readable().await?;
+            match ready.try_io(|fd| Ok(rustix::io::read(fd, &mut buffer)?)) {
+                Ok(read) => return read.map(|_| ()),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct JsonLine {
+    log: String,
+    stream: String,
+    time: String,
+}
+
+/// One line of a file; `None` for one that is no log line, as a torn write after a power cut is.
+fn parse(format: LogFormat, line: &[u8]) -> Option<LogLine> {
+    match format {
+        LogFormat::JsonFile => {
+            let line: JsonLine = serde_json::from_slice(line).ok()?;
+            Some(LogLine { time: time(&line.time)?, stream: stream(&line.stream)?, text: Bytes::from(line.log) })
+        }
+        LogFormat::Cri | LogFormat::None => {
+            let mut fields = line.splitn(4, |&byte| byte == b' ');
+            let mut word = || fields.next().and_then(|field| std::str::from_utf8(field).ok());
+            let (at, name, tags) = (word()?, word()?, word()?);
+            let mut text = fields.next().unwrap_or_default().to_vec();
+            // `P` is part of a line: its newline comes with the rest.
+            if tags.split(':').next() != Some("P") {
+                text.push(b'\n');
+            }
+            Some(LogLine { time: time(at)?, stream: stream(name)?, text: Bytes::from(text) })
+        }
+    }
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+}
+
+fn stream(name: &str) -> Option<Stream> {
+    match name {
+        "stdout" => Some(Stream::Stdout),
+        "stderr" => Some(Stream::Stderr),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn both_formats_are_read() {
+        let at = SystemTime::UNIX_EPOCH + Duration::new(1_475_713_029, 669_794_202);
+        let cases: [(LogFormat, &[u8], &[u8], Stream); 4] = [
+            (LogFormat::Cri, b"2016-10-06T00:17:09.669794202Z stdout F two words", b"two words\n", Stream::Stdout),
+            (LogFormat::Cri, b"2016-10-06T00:17:09.669794202Z stderr P half", b"half", Stream::Stderr),
+            (LogFormat::Cri, b"2016-10-06T02:17:09.669794202+02:00 stdout F ", b"\n", Stream::Stdout),
+            (
+                LogFormat::JsonFile,
+                br#"{"log":"hi\n","stream":"stderr","time":"2016-10-06T00:17:09.669794202Z"}"#,
+                b"hi\n",
+                Stream::Stderr,
+            ),
+        ];
+        for (format, line, text, stream) in cases {
+            let parsed = parse(format, line).unwrap();
+            assert_eq!((&parsed.text[..], parsed.stream, parsed.time), (text, stream, at));
+        }
+        assert!(parse(LogFormat::Cri, b"torn").is_none());
+        assert!(parse(LogFormat::JsonFile, b"{\"log\":").is_none());
+    }
+
+    #[tokio::test]
+    async fn tail_counts_lines_across_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        std::fs::write(rotated(&path, 2), "1\n2\n").unwrap();
+        std::fs::write(rotated(&path, 1), "3\n4\n").unwrap();
+        std::fs::write(&path, "5\n6\n").unwrap();
+        for (lines, expected) in [(0, ""), (1, "6\n"), (2, "5\n6\n"), (3, "4\n5\n6\n"), (9, "1\n2\n3\n4\n5\n6\n")] {
+            let mut files = open_all(&path).await.unwrap();
+            skip_to_tail(&mut files, lines).await.unwrap();
+            let mut text = String::new();
+            for file in &mut files {
+                file.read_to_string(&mut text).await.unwrap();
+            }
+            assert_eq!(text, expected, "tail {lines}");
+        }
+    }
+}

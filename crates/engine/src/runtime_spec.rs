@@ -1,0 +1,375 @@
+//! The OCI runtime configuration of a container: what Docker would have written, from the request and the image.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::ImageConfiguration;
+use serde_json::{Value, json};
+
+use crate::capabilities;
+use crate::engine::{Error, Result};
+use crate::seccomp;
+use crate::spec::{ContainerSpec, Limits, MaskedPaths, Mount, SandboxSpec, Seccomp};
+use crate::users::User;
+
+/// `PATH` where neither image nor request sets one; Docker's.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Docker's and the kubelet's masked paths.
+const MASKED: &[&str] = &[
+    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What a container's configuration is made from besides its own request.
+pub struct Surroundings<'a> {
+    pub sandbox: &'a SandboxSpec,
+    pub image: &'a ImageConfiguration,
+    /// Where its root is mounted.
+    pub rootfs: &'a Path,
+    pub user: &'a User,
+    pub cgroup: &'a str,
+    /// Directory with the sandbox's bound namespaces.
+    pub namespaces: &'a Path,
+    /// The sandbox's `/dev/shm`.
+    pub shm: &'a Path,
+    /// Pid namespace to join instead of making one.
+    pub pid_namespace: Option<PathBuf>,
+}
+
+/// The `config.json` of a container.
+///
+/// # Errors
+/// No command, an unknown capability, a device or profile that is not there.
+pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value> {
+    let process = process(spec, around)?;
+    let mut linux = json!({
+        "namespaces": namespaces(spec, around),
+        "cgroupsPath": around.cgroup,
+        "resources": resources(spec)?,
+        "rootfsPropagation": propagation(&spec.mounts),
+    });
+    if !spec.sysctls.is_empty() {
+        linux["sysctl"] = json!(spec.sysctls);
+    }
+    let devices = devices(spec)?;
+    if !devices.is_empty() {
+        linux["devices"] = json!(devices);
+    }
+    if !spec.privileged {
+        if spec.masked_paths == MaskedPaths::Default {
+            linux["maskedPaths"] = json!(MASKED);
+            linux["readonlyPaths"] = json!(READ_ONLY);
+        }
+        let capabilities = capabilities::granted(false, &spec.cap_add, &spec.cap_drop)?;
+        match &spec.seccomp {
+            Seccomp::Default => linux["seccomp"] = seccomp::default_profile(&capabilities),
+            Seccomp::File(path) => linux["seccomp"] = seccomp::from_file(path, &capabilities)?,
+            Seccomp::Unconfined => {}
+        }
+    }
+    Ok(json!({
+        "ociVersion": "1.0.2",
+        "process": process,
+        "root": { "path": around.rootfs, "readonly": spec.readonly_rootfs },
+        "mounts": mounts(spec, around),
+        "linux": linux,
+    }))
+}
+
+fn process(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value> {
+    let capabilities = capabilities::granted(spec.privileged, &spec.cap_add, &spec.cap_drop)?;
+    let mut groups = around.user.groups.clone();
+    groups.extend(&spec.supplemental_groups);
+    let mut process = json!({
+        "terminal": spec.tty,
+        "user": { "uid": around.user.uid, "gid": around.user.gid, "additionalGids": groups },
+        "args": arguments(spec, around.image)?,
+        "env": environment(spec, around),
+        "cwd": working_dir(spec, around.image),
+        "capabilities": capability_sets(&capabilities),
+    });
+    // Absent and false differ to the OCI library: with false it would install the filter too late, and be refused.
+    if spec.no_new_privileges {
+        process["noNewPrivileges"] = json!(true);
+    }
+    if !spec.rlimits.is_empty() {
+        let limit = |limit: &crate::spec::Rlimit| json!({"type": limit.name, "soft": limit.soft, "hard": limit.hard});
+        process["rlimits"] = spec.rlimits.iter().map(limit).collect();
+    }
+    // The container must not inherit its shim's protection.
+    process["oomScoreAdj"] = json!(spec.oom_score_adj.unwrap_or(0));
+    Ok(process)
+}
+
+/// The sets for a list of names. None is inheritable: a file's inheritable bits would grant them to any user.
+pub fn capability_sets(names: &[String]) -> Value {
+    json!({ "bounding": names, "effective": names, "permitted": names, "inheritable": [], "ambient": [] })
+}
+
+/// A request's entry point without arguments drops the image's arguments, as with Docker and Kubernetes.
+fn arguments(spec: &ContainerSpec, image: &ImageConfiguration) -> Result<Vec<String>> {
+    let config = image.config().as_ref();
+    let image_entrypoint = config.and_then(|config| config.entrypoint().clone()).unwrap_or_default();
+    let image_args = config.and_then(|config| config.cmd().clone()).unwrap_or_default();
+    let arguments = match (&spec.entrypoint, &spec.args) {
+        (None, None) => [image_entrypoint, image_args].concat(),
+        (None, Some(args)) => [image_entrypoint, args.clone()].concat(),
+        (Some(entrypoint), None) => entrypoint.clone(),
+        (Some(entrypoint), Some(args)) => [entrypoint.clone(), args.clone()].concat(),
+    };
+    match arguments.is_empty() {
+        true => Err(Error::Invalid("no command specified".into())),
+        false => Ok(arguments),
+    }
+}
+
+pub fn working_dir(spec: &ContainerSpec, image: &ImageConfiguration) -> String {
+    let of_image = || image.config().as_ref().and_then(|config| config.working_dir().clone());
+    let dir = spec.working_dir.clone().filter(|dir| !dir.is_empty()).or_else(of_image).unwrap_or_default();
+    match dir.starts_with('/') {
+        true => dir,
+        false => format!("/{dir}"),
+    }
+}
+
+fn environment(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<String> {
+    let of_image = around.image.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default();
+    let mut base = vec![PATH.to_owned()];
+    if !around.sandbox.hostname.is_empty() {
+        base.push(format!("HOSTNAME={}", around.sandbox.hostname));
+    }
+    if spec.tty {
+        base.push("TERM=xterm".to_owned());
+    }
+    let home = format!("HOME={}", around.user.home);
+    merged_env([base, vec![home], of_image, spec.env.clone()])
+}
+
+/// Lists of `NAME=value`, the later ones overriding the earlier; a name keeps its first place.
+pub fn merged_env(lists: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
+    let mut order: Vec<String> = Vec::new();
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in lists.into_iter().flatten() {
+        let name = entry.split('=').next().unwrap_or_default().to_owned();
+        match places.get(&name) {
+            Some(&place) => order[place] = entry,
+            None => {
+                places.insert(name, order.len());
+                order.push(entry);
+            }
+        }
+    }
+    order
+}
+
+fn namespaces(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
+    let sandbox = around.sandbox;
+    let mut namespaces = vec![json!({"type": "mount"})];
+    let mut join = |kind: &str, file: &str| {
+        namespaces.push(json!({"type": kind, "path": around.namespaces.join(file)}));
+    };
+    if !sandbox.host_network {
+        join("network", "net");
+    }
+    if !sandbox.host_ipc {
+        join("ipc", "ipc");
+    }
+    if around.namespaces.join("uts").exists() {
+        join("uts", "uts");
+    }
+    match &around.pid_namespace {
+        Some(path) => namespaces.push(json!({"type": "pid", "path": path})),
+        None if sandbox.share_pid => join("pid", "pid"),
+        None if sandbox.host_pid => {}
+        None => namespaces.push(json!({"type": "pid"})),
+    }
+    if !spec.privileged {
+        namespaces.push(json!({"type": "cgroup"}));
+    }
+    namespaces
+}
+
+fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
+    let sys_option = if spec.privileged { "rw" } else { "ro" };
+    let own = [
+        ("/proc", "proc", "proc", vec!["nosuid", "noexec", "nodev"]),
+        ("/dev", "tmpfs", "tmpfs", vec!["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ("/dev/pts", "devpts", "devpts", vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        ("/dev/mqueue", "mqueue", "mqueue", vec!["nosuid", "noexec", "nodev"]),
+        ("/sys", "sysfs", "sysfs", vec!["nosuid", "noexec", "nodev", sys_option]),
+        ("/sys/fs/cgroup", "cgroup", "cgroup", vec!["nosuid", "noexec", "nodev", "relatime", sys_option]),
+    ];
+    let requested = |target: &str| spec.mounts.iter().any(|mount| mount.target == Path::new(target));
+    let mut mounts: Vec<Value> = own
+        .into_iter()
+        .filter(|(target, ..)| !requested(target))
+        .map(|(target, kind, source, options)| {
+            json!({"destination": target, "type": kind, "source": source, "options": options})
+        })
+        .collect();
+    if !requested("/dev/shm") {
+        let options = ["rbind", "rprivate", "rw", "nosuid", "nodev", "noexec"];
+        mounts.push(json!({"destination": "/dev/shm", "type": "bind", "source": around.shm, "options": options}));
+    }
+    // A parent before what is mounted inside it, whatever the order of the request.
+    let mut given: Vec<&Mount> = spec.mounts.iter().collect();
+    given.sort_by_key(|mount| mount.target.components().count());
+    mounts.extend(given.into_iter().map(|mount| {
+        let mut options = mount.options.clone();
+        if mount.kind == "bind" && !options.iter().any(|option| option == "bind" || option == "rbind") {
+            options.insert(0, "rbind".into());
+        }
+        json!({"destination": mount.target, "type": mount.kind, "source": mount.source, "options": options})
+    }));
+    mounts
+}
+
+/// Mounts that are to come through from the host, or go back to it, need a root that lets them.
+fn propagation(mounts: &[Mount]) -> &'static str {
+    let any = |names: [&str; 2]| mounts.iter().any(|mount| mount.options.iter().any(|option| names.contains(&option.as_str())));
+    if any(["shared", "rshared"]) {
+        "rshared"
+    } else if any(["slave", "rslave"]) {
+        "rslave"
+    } else {
+        "rprivate"
+    }
+}
+
+fn resources(spec: &ContainerSpec) -> Result<Value> {
+    let mut resources = limits(&spec.limits);
+    resources["devices"] = json!(device_rules(spec)?);
+    Ok(resources)
+}
+
+/// `linux.resources` without devices.
+fn limits(limits: &Limits) -> Value {
+    let mut memory = json!({});
+    for (name, bytes) in [
+        ("limit", limits.memory_bytes),
+        ("swap", limits.memory_swap_bytes),
+        ("reservation", limits.memory_reservation_bytes),
+    ] {
+        if bytes > 0 {
+            memory[name] = json!(bytes);
+        }
+    }
+    let mut cpu = json!({});
+    if limits.cpu_shares > 0 {
+        cpu["shares"] = json!(limits.cpu_shares);
+    }
+    if limits.cpu_quota_micros != 0 {
+        cpu["quota"] = json!(limits.cpu_quota_micros);
+    }
+    if limits.cpu_period_micros > 0 {
+        cpu["period"] = json!(limits.cpu_period_micros);
+    }
+    if !limits.cpuset_cpus.is_empty() {
+        cpu["cpus"] = json!(limits.cpuset_cpus);
+    }
+    if !limits.cpuset_mems.is_empty() {
+        cpu["mems"] = json!(limits.cpuset_mems);
+    }
+    let mut resources = json!({ "memory": memory, "cpu": cpu });
+    if limits.pids != 0 {
+        resources["pids"] = json!({ "limit": limits.pids });
+    }
+    resources
+}
+
+/// Docker's rules: deny all, then the devices every container has, then those asked for.
+fn device_rules(spec: &ContainerSpec) -> Result<Vec<Value>> {
+    if spec.privileged {
+        return Ok(vec![json!({"allow": true, "access": "rwm"})]);
+    }
+    let mut rules = vec![json!({"allow": false, "access": "rwm"})];
+    rules.push(json!({"allow": true, "type": "c", "access": "m"}));
+    rules.push(json!({"allow": true, "type": "b", "access": "m"}));
+    // null, zero, full, random, urandom, tty, console, ptmx, terminals.
+    let character = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)];
+    for (major, minor) in character {
+        rules.push(json!({"allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm"}));
+    }
+    rules.push(json!({"allow": true, "type": "c", "major": 136, "access": "rwm"}));
+    for device in &spec.devices {
+        let node = node(&device.host)?;
+        let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
+        let rule = json!({"allow": true, "type": node.kind, "major": node.major, "minor": node.minor, "access": access});
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+fn devices(spec: &ContainerSpec) -> Result<Vec<Value>> {
+    let mut devices = Vec::new();
+    for device in &spec.devices {
+        devices.push(node(&device.host)?.at(&device.container));
+    }
+    if spec.privileged {
+        for path in host_devices(Path::new("/dev")) {
+            let target = path.clone();
+            if let Ok(node) = node(&path) {
+                devices.push(node.at(&target));
+            }
+        }
+    }
+    Ok(devices)
+}
+
+/// All device nodes of the host but those a container has of its own: terminals, shared memory, queues.
+fn host_devices(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && !["pts", "shm", "mqueue", "fd", ".lxc", ".udev"].iter().any(|own| name == *own) {
+            found.extend(host_devices(&path));
+        } else if (kind.is_char_device() || kind.is_block_device()) && !["console", "ptmx"].iter().any(|own| name == *own) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+struct Node {
+    kind: &'static str,
+    major: u32,
+    minor: u32,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Node {
+    fn at(&self, target: &Path) -> Value {
+        json!({
+            "path": target, "type": self.kind, "major": self.major, "minor": self.minor,
+            "fileMode": self.mode & 0o777, "uid": self.uid, "gid": self.gid,
+        })
+    }
+}
+
+fn node(path: &Path) -> Result<Node> {
+    let metadata = std::fs::metadata(path).map_err(|err| {
+        Error::Invalid(format!("error gathering device information while adding custom device \"{}\": {err}", path.display()))
+    })?;
+    let kind = match metadata.file_type() {
+        kind if kind.is_char_device() => "c",
+        kind if kind.is_block_device() => "b",
+        _ => return Err(Error::Invalid(format!("\"{}\" is not a device node", path.display()))),
+    };
+    let device = metadata.rdev();
+    Ok(Node {
+        kind,
+        major: rustix::fs::major(device),
+        minor: rustix::fs::minor(device),
+        mode: metadata.mode(),
+        uid: metadata.uid(),
+        gid: metadata.gid(),
+    })
+}

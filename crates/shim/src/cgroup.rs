@@ -1,0 +1,208 @@
+//! Control groups by path, in either layout: one v1 hierarchy a controller, or the single v2 hierarchy. A machine with
+//! v1 controllers and an empty v2 tree beside them (systemd's hybrid) counts as v1, as it does for the OCI runtime.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    V1,
+    V2,
+}
+
+/// Which layout this machine has.
+pub fn layout() -> Layout {
+    match Path::new(ROOT).join("cgroup.controllers").exists() {
+        true => Layout::V2,
+        false => Layout::V1,
+    }
+}
+
+/// The directories of a control group: one a hierarchy on v1. Links such as `cpu -> cpu,cpuacct` are left out.
+pub fn directories(cgroup: &str) -> Vec<PathBuf> {
+    let relative = cgroup.trim_start_matches('/');
+    if layout() == Layout::V2 {
+        return vec![Path::new(ROOT).join(relative)];
+    }
+    hierarchies().into_iter().map(|(_, root)| root.join(relative)).collect()
+}
+
+/// A v1 controller's directory of a control group, or the one directory on v2.
+pub fn directory(cgroup: &str, controller: &str) -> PathBuf {
+    let root = Path::new(ROOT);
+    let relative = cgroup.trim_start_matches('/');
+    match layout() {
+        Layout::V2 => root.join(relative),
+        Layout::V1 => root.join(controller).join(relative),
+    }
+}
+
+fn hierarchies() -> Vec<(String, PathBuf)> {
+    let Ok(entries) = fs::read_dir(ROOT) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        .filter(|(name, path)| name != "unified" && path.join("cgroup.procs").exists())
+        .collect();
+    found.sort();
+    found
+}
+
+/// Makes a control group, on v2 with its controllers switched on for it, on v1 with its cpuset filled in.
+///
+/// # Errors
+/// When a directory can't be made; a controller that can't be switched on is left off.
+pub fn create(cgroup: &str) -> io::Result<()> {
+    let relative = Path::new(cgroup.trim_start_matches('/'));
+    match layout() {
+        Layout::V2 => {
+            let mut path = PathBuf::from(ROOT);
+            for part in relative.components() {
+                delegate(&path);
+                path.push(part);
+                make(&path)?;
+            }
+        }
+        Layout::V1 => {
+            for (controller, root) in hierarchies() {
+                let mut path = root;
+                for part in relative.components() {
+                    let parent = path.clone();
+                    path.push(part);
+                    make(&path)?;
+                    if controller.split(',').any(|name| name == "cpuset") {
+                        inherit(&parent, &path, "cpuset.cpus")?;
+                        inherit(&parent, &path, "cpuset.mems")?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Switches on for a v2 group's children all the controllers it has itself.
+fn delegate(path: &Path) {
+    let Ok(controllers) = fs::read_to_string(path.join("cgroup.controllers")) else { return };
+    for controller in controllers.split_whitespace() {
+        // One at a time: a controller that refuses (cpu with real-time threads, say) must not take the others along.
+        drop(fs::write(path.join("cgroup.subtree_control"), format!("+{controller}")));
+    }
+}
+
+fn make(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(err) if err.kind() != io::ErrorKind::AlreadyExists => {
+            Err(io::Error::new(err.kind(), format!("cgroup {}: {err}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn inherit(parent: &Path, child: &Path, file: &str) -> io::Result<()> {
+    if !fs::read_to_string(child.join(file))?.trim().is_empty() {
+        return Ok(());
+    }
+    fs::write(child.join(file), fs::read_to_string(parent.join(file))?.trim())
+}
+
+/// Moves a process in.
+///
+/// # Errors
+/// When the group does not exist or the kernel refuses.
+pub fn enter(cgroup: &str, pid: u32) -> io::Result<()> {
+    for directory in directories(cgroup) {
+        fs::write(directory.join("cgroup.procs"), pid.to_string())?;
+    }
+    Ok(())
+}
+
+/// Processes in a control group and those below it.
+pub fn processes(cgroup: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    for directory in directories(cgroup) {
+        collect(&directory, &mut found);
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn collect(directory: &Path, found: &mut Vec<u32>) {
+    if let Ok(procs) = fs::read_to_string(directory.join("cgroup.procs")) {
+        found.extend(procs.lines().filter_map(|line| line.parse::<u32>().ok()));
+    }
+    for child in children(directory) {
+        collect(&child, found);
+    }
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+}
+
+/// SIGKILL to every process in a control group, also to those forked meanwhile.
+pub fn kill(cgroup: &str) {
+    if layout() == Layout::V2 && fs::write(directory(cgroup, "").join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    // A process can fork between the listing and its kill, but not for ever: its children are found the next time.
+    for _ in 0..16 {
+        let pids = processes(cgroup);
+        if pids.is_empty() {
+            return;
+        }
+        for pid in pids {
+            // Gone already is as good as killed.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid as i32), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
+/// Removes a control group and those below it, as far as they are empty of processes.
+///
+/// # Errors
+/// When a process is still in it.
+pub fn remove(cgroup: &str) -> io::Result<()> {
+    let mut result = Ok(());
+    for directory in directories(cgroup) {
+        if let Err(err) = remove_tree(&directory) {
+            result = Err(err);
+        }
+    }
+    result
+}
+
+fn remove_tree(directory: &Path) -> io::Result<()> {
+    for child in children(directory) {
+        remove_tree(&child)?;
+    }
+    match fs::remove_dir(directory) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
+        _ => Ok(()),
+    }
+}
+
+/// How many processes the kernel has killed for want of memory in this group.
+pub fn oom_kills(cgroup: &str) -> u64 {
+    let file = match layout() {
+        Layout::V2 => "memory.events",
+        Layout::V1 => "memory.oom_control",
+    };
+    let text = fs::read_to_string(directory(cgroup, "memory").join(file)).unwrap_or_default();
+    counter(&text, "oom_kill")
+}
+
+/// Value of a `name value` line.
+pub fn counter(text: &str, name: &str) -> u64 {
+    text.lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|(key, _)| *key == name)
+        .and_then(|(_, value)| value.trim().parse().ok())
+        .unwrap_or(0)
+}

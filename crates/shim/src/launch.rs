@@ -1,0 +1,165 @@
+//! Starting a process through the OCI library, in a helper forked for it: the library changes the calling process (its
+//! OOM score, whether it can be dumped, its directory), and its steps must not hold up the shim's other work.
+
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::{Process, Spec};
+use libcontainer::syscall::syscall::SyscallType;
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::unistd::{ForkResult, fork};
+use serde::{Deserialize, Serialize};
+
+use crate::executor::Program;
+use crate::sandbox::pipe;
+
+/// What is to be started.
+pub enum What {
+    /// A container from its bundle.
+    Container { bundle: PathBuf },
+    /// An OCI `process` inside a running container.
+    Exec { process: PathBuf },
+}
+
+/// Standard streams of the new process.
+pub enum Stdio {
+    Files([OwnedFd; 3]),
+    /// A terminal, whose master is sent to this socket.
+    Console(PathBuf),
+}
+
+/// What helpers and containers write into a launch's pipe before it ends: a process id, a failure, or both.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    Pid(i32),
+    Failed(String),
+}
+
+impl Outcome {
+    /// One line, short enough to be written at once.
+    pub fn send(&self, to: impl AsFd) -> io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        rustix::io::write(to, &line)?;
+        Ok(())
+    }
+}
+
+/// Forks the helper and returns the pipe's reading end. It ends once the program runs or can't.
+///
+/// The helper, the library's intermediate process and the container's first process all become the shim's children.
+pub fn start(id: &str, root: &Path, what: What, stdio: Stdio) -> io::Result<OwnedFd> {
+    let (reader, writer) = pipe()?;
+    // SAFETY: the shim has one thread, so the child may use the heap and any lock.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => {
+            rustix::io::ioctl_fionbio(&reader, true)?;
+            Ok(reader)
+        }
+        ForkResult::Child => {
+            drop(reader);
+            let outcome = match run(id, root, what, stdio, &writer) {
+                Ok(pid) => Outcome::Pid(pid),
+                Err(err) => Outcome::Failed(chain(err.as_ref())),
+            };
+            let told = outcome.send(&writer);
+            // SAFETY: ends the helper without running the shim's exit handlers a second time.
+            unsafe { libc::_exit(i32::from(told.is_err())) }
+        }
+    }
+}
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+fn run(id: &str, root: &Path, what: What, stdio: Stdio, outcome: &OwnedFd) -> Result<i32, Failure> {
+    // The shim blocks SIGCHLD and ignores SIGPIPE; programs expect neither, and both would survive their exec.
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    // SAFETY: the default disposition runs no handler.
+    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+
+    let mut program = Program { outcome: outcome.as_raw_fd(), confine: None };
+    let mut builder = ContainerBuilder::new(id.to_owned(), SyscallType::default()).with_root_path(root)?;
+    match stdio {
+        Stdio::Files([stdin, stdout, stderr]) => {
+            builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
+        }
+        Stdio::Console(socket) => builder = builder.with_console_socket(Some(socket)),
+    }
+    match what {
+        What::Container { bundle } => {
+            let builder = builder.with_executor(program);
+            let mut container = builder.as_init(bundle).with_systemd(false).as_sibling(true).build()?;
+            container.start()?;
+            let pid = container.pid().ok_or("the container has no process")?;
+            Ok(pid.as_raw())
+        }
+        What::Exec { process: path } => {
+            let bundle = libcontainer::container::Container::load(root.join(id))?.bundle().to_path_buf();
+            let spec = Spec::load(bundle.join("config.json"))?;
+            let mut process: Process = serde_json::from_reader(File::open(&path)?)?;
+            if let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()) {
+                program.confine = Some((seccomp, process.capabilities().clone()));
+                process.set_capabilities(None);
+                std::fs::write(&path, serde_json::to_vec(&process)?)?;
+            }
+            let tenant = builder.with_executor(program).as_tenant().with_detach(true).as_sibling(true);
+            let pid = tenant.with_process(Some(&path)).build();
+            // A left-over file is removed with its directory.
+            drop(std::fs::remove_file(&path));
+            Ok(pid?.as_raw())
+        }
+    }
+}
+
+/// An error with its causes, each said once.
+fn chain(err: &(dyn Error + 'static)) -> String {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A launch under way.
+pub struct Launch {
+    pub pipe: OwnedFd,
+    said: Vec<u8>,
+}
+
+impl Launch {
+    pub fn new(pipe: OwnedFd) -> Self {
+        Launch { pipe, said: Vec::new() }
+    }
+
+    /// Reads what there is; `None` while the launch is under way, else its process or why it failed.
+    pub fn progress(&mut self) -> Option<Result<i32, String>> {
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(&self.pipe, &mut buffer) {
+                Ok(0) => break,
+                Ok(bytes) => self.said.extend_from_slice(&buffer[..bytes]),
+                Err(rustix::io::Errno::AGAIN) => return None,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        let mut pid = None;
+        for line in self.said.split(|&byte| byte == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(Outcome::Failed(message)) => return Some(Err(message)),
+                Ok(Outcome::Pid(started)) => pid = Some(started),
+                Err(_) => {}
+            }
+        }
+        Some(pid.ok_or_else(|| "the process that starts containers died".to_owned()))
+    }
+}

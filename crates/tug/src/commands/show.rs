@@ -1,0 +1,71 @@
+//! Commands that print something and change nothing.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use crate::cli::{Cli, LogsArgs, Named};
+use crate::commands::existing;
+
+pub fn ip(args: Named) -> Result<ExitCode> {
+    println!("{}", existing(&args)?.address);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn kubeconfig(args: Named) -> Result<ExitCode> {
+    let machine = existing(&args)?;
+    let path = machine.paths().data().join("server/admin.kubeconfig");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    print!("{text}");
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn logs(args: LogsArgs) -> Result<ExitCode> {
+    let path = existing(&args.cluster)?.paths().log();
+    let mut file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    let watch = Inotify::init(InitFlags::empty())?;
+    watch.add_watch(&path, AddWatchFlags::IN_MODIFY)?;
+    let mut out = io::stdout().lock();
+    loop {
+        io::copy(&mut file, &mut out)?;
+        out.flush()?;
+        if !args.follow {
+            return Ok(ExitCode::SUCCESS);
+        }
+        watch.read_events()?;
+        // Truncated by a person: begin again.
+        if file.metadata()?.len() < file.stream_position()? {
+            file.seek(SeekFrom::Start(0))?;
+        }
+    }
+}
+
+pub fn completion(shell: clap_complete::Shell) -> Result<ExitCode> {
+    clap_complete::generate(shell, &mut Cli::command(), "tug", &mut io::stdout());
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn version() -> Result<ExitCode> {
+    println!("tug {} (Kubernetes {})", env!("CARGO_PKG_VERSION"), crate::server::KUBERNETES_VERSION);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The last part of a log, for showing with an error.
+pub fn tail(path: &std::path::Path, most_lines: usize) -> String {
+    const MOST_BYTES: u64 = 16 << 10;
+    let read = || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(most_lines)..].join("\n")
+}

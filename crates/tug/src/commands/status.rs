@@ -1,0 +1,106 @@
+//! `tug status`: the machine, the API and the nodes, as far as each can be seen.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, ListParams};
+use serde::Serialize;
+use tug_machine::Machine;
+
+use crate::cli::{NamedOutput, Output};
+use crate::commands::start::ClusterRecord;
+use crate::commands::{block_on, existing};
+use crate::preflight;
+
+/// An API that takes longer is as good as gone to whoever asks for its status.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    name: String,
+    /// `Running` or `Stopped`.
+    machine: &'static str,
+    address: String,
+    api_server: ApiServer,
+    nodes: Vec<NodeStatus>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ApiServer {
+    url: String,
+    ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeStatus {
+    name: String,
+    ready: bool,
+}
+
+/// Exits with 0 when all is well, with 1 when something isn't.
+pub fn run(args: NamedOutput) -> Result<ExitCode> {
+    preflight::require_root("status")?;
+    let machine = existing(&args.cluster)?;
+    let status = block_on(look(&machine))?;
+    let well = status.api_server.ready && !status.nodes.is_empty() && status.nodes.iter().all(|node| node.ready);
+    if args.output == Output::Json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print(&status);
+    }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn look(machine: &Machine) -> Result<Status> {
+    let port = ClusterRecord::load(machine)?.api_port;
+    let running = machine.pid().is_some();
+    let asked = if running { nodes(machine).await } else { Ok(Vec::new()) };
+    let error = asked.as_ref().err().map(|error| format!("{error:#}"));
+    Ok(Status {
+        name: machine.name.clone(),
+        machine: if running { "Running" } else { "Stopped" },
+        address: machine.address.to_string(),
+        api_server: ApiServer { url: format!("https://127.0.0.1:{port}"), ready: running && asked.is_ok(), error },
+        nodes: asked.unwrap_or_default(),
+    })
+}
+
+async fn nodes(machine: &Machine) -> Result<Vec<NodeStatus>> {
+    crate::server::install_crypto();
+    let path = machine.paths().data().join("server/admin.kubeconfig");
+    let kubeconfig =
+        kube::config::Kubeconfig::read_from(&path).with_context(|| format!("reading {}", path.display()))?;
+    let client = kube::Client::try_from(kubeconfig)?;
+    let listing = Api::<Node>::all(client);
+    let params = ListParams::default();
+    let nodes = tokio::time::timeout(PATIENCE, listing.list(&params)).await.context("the API doesn't answer")??;
+    Ok(nodes
+        .into_iter()
+        .map(|node| {
+            let conditions = node.status.and_then(|s| s.conditions).unwrap_or_default();
+            let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+            NodeStatus { name: node.metadata.name.unwrap_or_default(), ready }
+        })
+        .collect())
+}
+
+fn print(status: &Status) {
+    println!("cluster:    {}", status.name);
+    println!("machine:    {} ({})", status.machine, status.address);
+    let api = match (&status.api_server.error, status.api_server.ready) {
+        (Some(error), _) => format!("not ready: {error}"),
+        (None, true) => "ready".into(),
+        (None, false) => "stopped".into(),
+    };
+    println!("api server: {api} ({})", status.api_server.url);
+    for node in &status.nodes {
+        println!("node:       {} {}", node.name, if node.ready { "Ready" } else { "NotReady" });
+    }
+}

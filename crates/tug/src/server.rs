@@ -1,0 +1,325 @@
+//! `tug server`: the control plane and a node in one process. Starts each part with its own identity, in the order in
+//! which they need one another, says when all is ready, and stops them on SIGTERM; containers live on.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::signal::unix::{SignalKind, signal};
+use tug_apiserver::auth::User;
+use tug_apiserver::pki::Pki;
+use tug_client::Informer;
+use tug_dns::Dns;
+use tug_engine::Engine;
+use tug_kubelet::{Drained, EngineRuntime, Kubelet};
+use tug_network::pods::PodNetwork;
+use tug_proxy::Proxy;
+
+use crate::cli::ServerArgs;
+use crate::config::{API_PORT, ServerConfig};
+use crate::notify::Notifier;
+use crate::preflight;
+
+/// What `kubectl version` and nodes show.
+pub const KUBERNETES_VERSION: &str = "v1.36.0";
+/// The bridge that this node's pods hang on.
+const POD_BRIDGE: &str = "tug-pods";
+const KUBELET_PORT: u16 = 10250;
+/// Of the default route's link in most places; a machine's own link has at most this.
+const ETHERNET_MTU: u32 = 1500;
+/// The admin's certificate is made anew at each start.
+const ADMIN_CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+pub fn run(args: ServerArgs) -> Result<ExitCode> {
+    preflight::require_root("server")?;
+    preflight::require_kernel()?;
+    // What `ps` shows; the name of the file may be anything.
+    std::fs::write("/proc/self/comm", "tug-server").context("naming the process")?;
+    start_logging();
+    install_crypto();
+    let config = ServerConfig::decide(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("tug-worker")
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .context("making a runtime")?;
+    runtime.block_on(serve(config))?;
+    // A blocking call under way must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(500));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// ring, for every TLS connection of this process.
+pub fn install_crypto() {
+    // An error means that it is installed already.
+    let _installed = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TUG_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+async fn serve(config: ServerConfig) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let notifier = Notifier::from_environment();
+    let parts = tokio::select! {
+        parts = Parts::start(&config, &notifier) => parts?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    tracing::info!(node = config.node_name, address = %config.listen, "ready");
+    notifier.ready();
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    notifier.stopping();
+    parts.stop().await;
+    Ok(())
+}
+
+/// Everything that runs, in an order in which it may be dropped.
+struct Parts {
+    kubelet: Kubelet,
+    _docker: tug_docker_api::DockerApi,
+    _dns: Dns,
+    _proxy: Arc<Proxy>,
+    apiserver: Arc<tug_apiserver::Server>,
+    store: tug_store::SqliteStore,
+    dial: Option<tokio::runtime::Runtime>,
+}
+
+impl Parts {
+    async fn start(config: &ServerConfig, notifier: &Notifier) -> Result<Self> {
+        notifier.status("Starting the API server");
+        let server_dir = config.data_dir.join("server");
+        make_private(&server_dir)?;
+        let dial = match &config.dial_netns {
+            Some(path) => {
+                Some(tug_network::dial::runtime_in_netns(Some(path), 2).context("entering the dial namespace")?)
+            }
+            None => None,
+        };
+        let dial_handle = dial.as_ref().map(|runtime| runtime.handle().clone());
+        let engine = tokio::spawn(open_engine(config.clone(), dial_handle.clone()));
+
+        let database = server_dir.join("state.db");
+        let store = tokio::task::spawn_blocking(move || tug_store::SqliteStore::open(database)).await?;
+        let store = store.context("opening the store")?;
+        let apiserver = tug_apiserver::Server::start(apiserver_config(config, &server_dir), Arc::new(store.clone()))
+            .await
+            .context("starting the API server")?;
+        write_admin_kubeconfig(apiserver.pki(), &server_dir, config)?;
+
+        notifier.status("Starting controllers and scheduler");
+        notifier.status("Starting the node");
+        let engine = engine.await?.context("opening the container engine")?;
+        let docker = tug_docker_api::serve(engine.clone(), Path::new("/run/tug/docker.sock"));
+        let docker = docker.await.context("serving /run/tug/docker.sock")?;
+        let node_cidr = first_node_cidr(&config.cluster_cidr);
+        let network = PodNetwork::open(tug_network::pods::Config {
+            bridge: POD_BRIDGE.into(),
+            node_cidr,
+            cluster_cidr: config.cluster_cidr,
+            state_dir: config.data_dir.join("node/network"),
+            mtu: ETHERNET_MTU,
+        })
+        .await
+        .context("making the pod network")?;
+        let dns_address = config.cluster_dns();
+        network.add_address(Ipv4Net::from(dns_address)).await.context("giving the node its DNS address")?;
+        let proxy = Proxy::start(
+            apiserver.cluster(User::system("system:kube-proxy", &[])),
+            tug_proxy::Config {
+                node_name: config.node_name.clone(),
+                node_ip: config.node_ip,
+                service_cidr: config.service_cidr,
+                cluster_cidr: config.cluster_cidr,
+                bridge: Some(POD_BRIDGE.into()),
+                local_addresses: vec![dns_address],
+            },
+        )
+        .await
+        .context("starting the service proxy")?;
+        let proxy = Arc::new(proxy);
+        let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let dns = Dns::start(
+            apiserver.cluster(User::service_account("kube-system", "kube-dns", "")),
+            tug_dns::Config {
+                listen: vec![SocketAddr::new(dns_address.into(), 53)],
+                domain: "cluster.local".into(),
+                upstreams: tug_dns::resolvers(&resolv_conf),
+                dial: dial_handle,
+            },
+        )
+        .await
+        .context("starting the DNS server")?;
+        let node_user = User::system(&format!("system:node:{}", config.node_name), &["system:nodes"]);
+        let node_cluster = apiserver.cluster(node_user);
+        let nodes: Informer<Node> = apiserver.cluster(User::admin()).informers.of();
+        let runtime =
+            EngineRuntime::new(engine, Arc::new(network), config.data_dir.join("engine"), env!("CARGO_PKG_VERSION"));
+        let kubelet = Kubelet::start(
+            kubelet_config(config, apiserver.pki(), node_cidr)?,
+            node_cluster,
+            Arc::new(runtime),
+            Arc::new(ProxyDrains(proxy.clone())),
+        )
+        .await
+        .context("starting the kubelet")?;
+
+        proxy.synced().await;
+        dns.synced().await;
+        node_ready(&nodes, &config.node_name).await;
+        Ok(Self { kubelet, _docker: docker, _dns: dns, _proxy: proxy, apiserver, store, dial })
+    }
+
+    /// Those that write stop before those that are written to.
+    async fn stop(self) {
+        self.kubelet.shutdown();
+        self.apiserver.shutdown().await;
+        self.store.close().await;
+        if let Some(dial) = self.dial {
+            dial.shutdown_background();
+        }
+    }
+}
+
+/// A pod's containers are told to stop once this node's proxy sends them no new connections.
+struct ProxyDrains(Arc<Proxy>);
+
+#[async_trait]
+impl Drained for ProxyDrains {
+    async fn drained(&self, _pod: &Pod, address: IpAddr) {
+        self.0.dropped(address).await;
+    }
+}
+
+async fn open_engine(
+    config: ServerConfig,
+    dial: Option<tokio::runtime::Handle>,
+) -> Result<Arc<Engine>, tug_engine::Error> {
+    let mut mirrors = std::collections::BTreeMap::<_, Vec<_>>::new();
+    for mirror in &config.registry_mirrors {
+        mirrors.entry(mirror.registry.clone()).or_default().push(mirror.url.clone());
+    }
+    Engine::open(tug_engine::Config {
+        data_dir: config.data_dir.join("engine"),
+        run_dir: "/run/tug/engine".into(),
+        cgroup_parent: "/tug".into(),
+        mirrors,
+        dial,
+        program: "/proc/self/exe".into(),
+    })
+    .await
+}
+
+fn apiserver_config(config: &ServerConfig, server_dir: &Path) -> tug_apiserver::Config {
+    let mut sans = config.tls_sans.clone();
+    sans.push(config.node_name.clone());
+    tug_apiserver::Config {
+        listen: vec![config.listen],
+        service_cidr: config.service_cidr,
+        advertise: config.node_ip.into(),
+        extra_sans: sans,
+        ..tug_apiserver::Config::new(server_dir.into())
+    }
+}
+
+fn kubelet_config(config: &ServerConfig, pki: &Pki, node_cidr: Ipv4Net) -> Result<tug_kubelet::Config> {
+    let sans = [config.node_name.clone(), config.node_ip.to_string()];
+    let (cert, key) = pki.issue_server(&format!("system:node:{}", config.node_name), &sans)?;
+    Ok(tug_kubelet::Config {
+        node_name: config.node_name.clone(),
+        node_ip: config.node_ip.into(),
+        data_dir: config.data_dir.join("node"),
+        pod_logs: "/var/log/pods".into(),
+        container_logs: "/var/log/containers".into(),
+        cluster_dns: vec![config.cluster_dns().into()],
+        cluster_domain: "cluster.local".into(),
+        resolv_conf: "/etc/resolv.conf".into(),
+        listen: (Ipv4Addr::UNSPECIFIED, KUBELET_PORT).into(),
+        serving_cert_pem: cert.into_bytes(),
+        serving_key_pem: key.into_bytes(),
+        client_ca_pem: pki.ca_pem().as_bytes().to_vec(),
+        labels: [("node-role.kubernetes.io/control-plane".to_owned(), String::new())].into(),
+        annotations: Default::default(),
+        max_pods: 110,
+        pod_cidr: Some(node_cidr.to_string()),
+        kubelet_version: KUBERNETES_VERSION.into(),
+        system_uuid: None,
+    })
+}
+
+/// The server's own node has the first /24 of the pods' range.
+fn first_node_cidr(cluster: &Ipv4Net) -> Ipv4Net {
+    Ipv4Net::new(cluster.network(), 24).expect("24 bits are a prefix")
+}
+
+/// Returns once the node says that it is ready.
+async fn node_ready(nodes: &Informer<Node>, name: &str) {
+    let (ready, mut is_ready) = tokio::sync::watch::channel(false);
+    let name = name.to_owned();
+    nodes.subscribe(move |change| {
+        let Some(node) = change.new.as_ref().filter(|object| object.key.name == name) else { return };
+        let Ok(node) = node.typed::<Node>() else { return };
+        let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        ready.send_replace(conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    });
+    // The sender lives in the informer, which lives here.
+    let _known = is_ready.wait_for(|ready| *ready).await;
+}
+
+/// The administrator's door, as `tug kubeconfig` prints it: the API at the node's own address.
+fn write_admin_kubeconfig(pki: &Pki, server_dir: &Path, config: &ServerConfig) -> Result<()> {
+    use base64::Engine as _;
+    let (cert, key) = pki.issue_client("kubernetes-admin", &["system:masters"], ADMIN_CERTIFICATE_LIFE)?;
+    let data = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
+    let port = match config.listen.port() {
+        0 => API_PORT,
+        port => port,
+    };
+    let document = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{ "name": config.node_name, "cluster": {
+            "certificate-authority-data": data(pki.ca_pem()),
+            "server": format!("https://{}:{port}", config.node_ip),
+        }}],
+        "users": [{ "name": config.node_name, "user": {
+            "client-certificate-data": data(&cert),
+            "client-key-data": data(&key),
+        }}],
+        "contexts": [{ "name": config.node_name, "context": { "cluster": config.node_name, "user": config.node_name } }],
+        "current-context": config.node_name,
+    });
+    let path = server_dir.join("admin.kubeconfig");
+    write_secret(&path, serde_norway::to_string(&document)?.as_bytes())
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+fn write_secret(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let partial = path.with_extension("partial");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+    file.write_all(bytes)?;
+    std::fs::rename(partial, path)
+}
+
+fn make_private(directory: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))?;
+    Ok(())
+}
