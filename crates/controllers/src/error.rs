@@ -1,0 +1,40 @@
+//! Why a reconciliation failed; the key is tried again after a while.
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum Error {
+    #[error("{step}: {source}")]
+    Api { step: &'static str, source: kube::Error },
+    #[error("the controller's code panicked")]
+    Panic,
+}
+
+/// Names the step at which the API refused: `.step("updating the status")?`.
+pub(crate) trait Step<T> {
+    fn step(self, step: &'static str) -> Result<T>;
+}
+
+impl<T> Step<T> for Result<T, kube::Error> {
+    fn step(self, step: &'static str) -> Result<T> {
+        self.map_err(|source| Error::Api { step, source })
+    }
+}
+
+/// The status code, if the API server has judged the request.
+pub(crate) fn code(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// Nothing to say where the object is gone already.
+pub(crate) fn unless_gone<T>(outcome: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if code(&error) == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
