@@ -43,6 +43,8 @@ pub struct Kind {
     pub names: NameRule,
     /// `metadata.generation` counts the changes of `spec`, or of all but `metadata` and `status` where there is none.
     pub has_generation: bool,
+    /// What a create says of `status` is kept: a kubelet registers its node with it.
+    pub status_on_create: bool,
     /// A PUT of an object that isn't there makes it (upstream's `AllowCreateOnUpdate`).
     pub create_on_update: bool,
     /// A PUT without `metadata.resourceVersion` is taken (upstream's `AllowUnconditionalUpdate`).
@@ -76,6 +78,7 @@ impl Kind {
         selectable_names: &[],
         names: NameRule::DnsSubdomain,
         has_generation: false,
+        status_on_create: false,
         create_on_update: false,
         unconditional_update: true,
         stored_as: None,

@@ -101,8 +101,12 @@ fn progress_line(step: &PullProgress) -> Value {
         PullProgress::Layer { digest, current, total } => json!({
             "status": "Downloading", "id": short(digest), "progressDetail": { "current": current, "total": total },
         }),
-        PullProgress::Extracting { digest } => json!({ "status": "Extracting", "id": short(digest), "progressDetail": {} }),
-        PullProgress::Done { digest } => json!({ "status": "Pull complete", "id": short(digest), "progressDetail": {} }),
+        PullProgress::Extracting { digest } => {
+            json!({ "status": "Extracting", "id": short(digest), "progressDetail": {} })
+        }
+        PullProgress::Done { digest } => {
+            json!({ "status": "Pull complete", "id": short(digest), "progressDetail": {} })
+        }
     }
 }
 

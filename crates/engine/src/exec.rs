@@ -32,7 +32,9 @@ impl Engine {
         let status = self.entry(id)?.now();
         match status.state {
             State::Running => {}
-            State::Paused => return Err(Error::Conflict(format!("Container {id} is paused, unpause the container before exec"))),
+            State::Paused => {
+                return Err(Error::Conflict(format!("Container {id} is paused, unpause the container before exec")));
+            }
             _ => return Err(Error::Conflict(format!("container {id} is not running"))),
         }
         let run = sandbox_dir(&self.config.run_dir, &status.sandbox);
@@ -84,11 +86,8 @@ fn exec_process(dir: &Path, container: &ContainerSpec, spec: &ExecSpec) -> Resul
     if spec.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
         extra.insert(0, "TERM=xterm".into());
     }
-    let capabilities = capabilities::granted(
-        spec.privileged || container.privileged,
-        &container.cap_add,
-        &container.cap_drop,
-    )?;
+    let capabilities =
+        capabilities::granted(spec.privileged || container.privileged, &container.cap_add, &container.cap_drop)?;
     let mut user = own["user"].clone();
     if let Some(name) = &spec.user {
         let found = users::resolve(&dir.join("merged"), name)?;

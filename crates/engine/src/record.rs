@@ -14,7 +14,8 @@ use crate::engine::{Error, Result};
 /// # Errors
 /// When the disk is full or the directory is gone.
 pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let failed = |err: std::io::Error| Error::Failed { step: "write state", message: format!("{}: {err}", path.display()) };
+    let failed =
+        |err: std::io::Error| Error::Failed { step: "write state", message: format!("{}: {err}", path.display()) };
     let bytes = serde_json::to_vec(value).map_err(|err| failed(err.into()))?;
     let temporary = path.with_extension("new");
     let mut file = File::create(&temporary).map_err(failed)?;

@@ -18,8 +18,17 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 
 /// Docker's and the kubelet's masked paths.
 const MASKED: &[&str] = &[
-    "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
     "/sys/devices/virtual/powercap",
 ];
 const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -198,7 +207,12 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
     let own = [
         ("/proc", "proc", "proc", vec!["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", "tmpfs", vec!["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        ("/dev/pts", "devpts", "devpts", vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        (
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         ("/dev/mqueue", "mqueue", "mqueue", vec!["nosuid", "noexec", "nodev"]),
         ("/sys", "sysfs", "sysfs", vec!["nosuid", "noexec", "nodev", sys_option]),
         ("/sys/fs/cgroup", "cgroup", "cgroup", vec!["nosuid", "noexec", "nodev", "relatime", sys_option]),
@@ -230,7 +244,9 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
 
 /// Mounts that are to come through from the host, or go back to it, need a root that lets them.
 fn propagation(mounts: &[Mount]) -> &'static str {
-    let any = |names: [&str; 2]| mounts.iter().any(|mount| mount.options.iter().any(|option| names.contains(&option.as_str())));
+    let any = |names: [&str; 2]| {
+        mounts.iter().any(|mount| mount.options.iter().any(|option| names.contains(&option.as_str())))
+    };
     if any(["shared", "rshared"]) {
         "rshared"
     } else if any(["slave", "rslave"]) {
@@ -298,7 +314,8 @@ fn device_rules(spec: &ContainerSpec) -> Result<Vec<Value>> {
     for device in &spec.devices {
         let node = node(&device.host)?;
         let access = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
-        let rule = json!({"allow": true, "type": node.kind, "major": node.major, "minor": node.minor, "access": access});
+        let rule =
+            json!({"allow": true, "type": node.kind, "major": node.major, "minor": node.minor, "access": access});
         rules.push(rule);
     }
     Ok(rules)
@@ -329,7 +346,9 @@ fn host_devices(dir: &Path) -> Vec<PathBuf> {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() && !["pts", "shm", "mqueue", "fd", ".lxc", ".udev"].iter().any(|own| name == *own) {
             found.extend(host_devices(&path));
-        } else if (kind.is_char_device() || kind.is_block_device()) && !["console", "ptmx"].iter().any(|own| name == *own) {
+        } else if (kind.is_char_device() || kind.is_block_device())
+            && !["console", "ptmx"].iter().any(|own| name == *own)
+        {
             found.push(path);
         }
     }
@@ -356,7 +375,10 @@ impl Node {
 
 fn node(path: &Path) -> Result<Node> {
     let metadata = std::fs::metadata(path).map_err(|err| {
-        Error::Invalid(format!("error gathering device information while adding custom device \"{}\": {err}", path.display()))
+        Error::Invalid(format!(
+            "error gathering device information while adding custom device \"{}\": {err}",
+            path.display()
+        ))
     })?;
     let kind = match metadata.file_type() {
         kind if kind.is_char_device() => "c",

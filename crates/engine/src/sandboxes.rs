@@ -263,7 +263,8 @@ impl Engine {
 
 /// Makes the run directory: the shim's configuration, its log and the shared memory.
 fn lay_out(dir: &Path, config: &protocol::Sandbox, spec: &SandboxSpec) -> Result<File> {
-    let failed = |err: std::io::Error| Error::Failed { step: "make sandbox", message: format!("{}: {err}", dir.display()) };
+    let failed =
+        |err: std::io::Error| Error::Failed { step: "make sandbox", message: format!("{}: {err}", dir.display()) };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
     record::write(&dir.join(protocol::CONFIG), config)?;
     let shm = dir.join("shm");

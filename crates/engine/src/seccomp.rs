@@ -270,9 +270,13 @@ mod tests {
         let evaluated = |capabilities: &[String]| evaluate(serde_json::from_str(text).unwrap(), capabilities);
         let plain = evaluated(&[]);
         let admin = evaluated(&["CAP_SYS_ADMIN".into()]);
-        for (name, without, with) in
-            [("read", true, true), ("old", true, true), ("mount", false, true), ("clone", true, false), ("s390", false, false)]
-        {
+        for (name, without, with) in [
+            ("read", true, true),
+            ("old", true, true),
+            ("mount", false, true),
+            ("clone", true, false),
+            ("s390", false, false),
+        ] {
             assert_eq!((allows(&plain, name), allows(&admin, name)), (without, with), "{name}");
         }
         assert_eq!(plain["architectures"].as_array().unwrap().len(), 2);

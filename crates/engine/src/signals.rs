@@ -38,9 +38,15 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        for (text, expected) in
-            [("SIGTERM", 15), ("quit", 3), ("9", 9), ("SIGRTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("usr1", 10)]
-        {
+        for (text, expected) in [
+            ("SIGTERM", 15),
+            ("quit", 3),
+            ("9", 9),
+            ("SIGRTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+            ("usr1", 10),
+        ] {
             assert_eq!(number(text).unwrap(), expected, "{text}");
         }
         for text in ["", "SIGNONE", "0", "65", "RTMIN+40"] {

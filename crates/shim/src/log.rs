@@ -238,8 +238,12 @@ mod tests {
     #[test]
     fn lines_wait_for_their_newline_and_long_ones_are_cut() {
         let dir = tempfile::tempdir().unwrap();
-        let config =
-            LogConfig { path: Some(dir.path().join("a/0.log")), max_bytes: 1 << 20, max_files: 2, ..Default::default() };
+        let config = LogConfig {
+            path: Some(dir.path().join("a/0.log")),
+            max_bytes: 1 << 20,
+            max_files: 2,
+            ..Default::default()
+        };
         let long = vec![b'x'; PIECE_BYTES + 5];
         let lines = contents(
             &config,
@@ -261,7 +265,8 @@ mod tests {
     #[test]
     fn a_line_of_exactly_one_piece_is_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let config = LogConfig { path: Some(dir.path().join("l")), max_bytes: 1 << 20, max_files: 2, ..Default::default() };
+        let config =
+            LogConfig { path: Some(dir.path().join("l")), max_bytes: 1 << 20, max_files: 2, ..Default::default() };
         let mut line = vec![b'x'; PIECE_BYTES];
         line.push(b'\n');
         let lines = contents(&config, &[(Stream::Stdout, &line)]);

@@ -130,7 +130,8 @@ impl Supervisor {
                 }
             }
         }
-        let mut fds: Vec<PollFd<'_>> = polled.iter().map(|(fd, flags, _)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
+        let mut fds: Vec<PollFd<'_>> =
+            polled.iter().map(|(fd, flags, _)| PollFd::from_borrowed_fd(*fd, *flags)).collect();
         if poll(&mut fds, None).is_err() {
             // Interrupted: the next round looks again.
             return Vec::new();
@@ -256,7 +257,8 @@ impl Supervisor {
     }
 
     fn container(&mut self, id: &str) -> Result<&mut Container, Failure> {
-        let missing = || Failure { kind: FailureKind::NotFound, message: format!("container {id} is not in this sandbox") };
+        let missing =
+            || Failure { kind: FailureKind::NotFound, message: format!("container {id} is not in this sandbox") };
         self.containers.get_mut(id).ok_or_else(missing)
     }
 
@@ -280,7 +282,8 @@ impl Supervisor {
         let console = self.console();
         let (container, stdio) = Container::new(&start, &console).map_err(other)?;
         let pipe = launch::start(&start.id, &self.dir.join("run"), What::Container { bundle: start.bundle }, stdio);
-        self.launches.push((Purpose { connection, container: Some(start.id.clone()) }, Launch::new(pipe.map_err(other)?)));
+        self.launches
+            .push((Purpose { connection, container: Some(start.id.clone()) }, Launch::new(pipe.map_err(other)?)));
         self.containers.insert(start.id, container);
         Ok(())
     }
@@ -393,13 +396,7 @@ impl Supervisor {
         Ok(Reply::Done)
     }
 
-    fn attach(
-        &mut self,
-        connection: u64,
-        id: &str,
-        wanted: [bool; 3],
-        fds: Vec<OwnedFd>,
-    ) -> Result<Reply, Failure> {
+    fn attach(&mut self, connection: u64, id: &str, wanted: [bool; 3], fds: Vec<OwnedFd>) -> Result<Reply, Failure> {
         let mut fds = fds.into_iter();
         let given = wanted.map(|wanted| if wanted { fds.next() } else { None });
         let container = self.container(id)?;

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::signal::unix::{SignalKind, signal};
 use tug_apiserver::auth::User;
 use tug_apiserver::pki::Pki;
-use tug_client::Informer;
+use tug_client::{Informer, Scope};
 use tug_dns::Dns;
 use tug_engine::Engine;
 use tug_kubelet::{Drained, EngineRuntime, Kubelet};
@@ -154,7 +154,7 @@ impl Parts {
         let proxy = Arc::new(proxy);
         let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
         let dns = Dns::start(
-            apiserver.cluster(User::service_account("kube-system", "kube-dns", "")),
+            apiserver.cluster(User::service_account("kube-system", "coredns", "")),
             tug_dns::Config {
                 listen: vec![SocketAddr::new(dns_address.into(), 53)],
                 domain: "cluster.local".into(),
@@ -166,7 +166,8 @@ impl Parts {
         .context("starting the DNS server")?;
         let node_user = User::system(&format!("system:node:{}", config.node_name), &["system:nodes"]);
         let node_cluster = apiserver.cluster(node_user);
-        let nodes: Informer<Node> = apiserver.cluster(User::admin()).informers.of();
+        let own = Scope { fields: format!("metadata.name={}", config.node_name), ..Scope::default() };
+        let nodes: Informer<Node> = node_cluster.informers.scoped(own);
         let runtime =
             EngineRuntime::new(engine, Arc::new(network), config.data_dir.join("engine"), env!("CARGO_PKG_VERSION"));
         let kubelet = Kubelet::start(

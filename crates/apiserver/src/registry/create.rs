@@ -31,7 +31,8 @@ impl Registry {
         if let Some(stored_as) = kind.stored_as {
             (stored_as.to_stored)(&mut value);
         }
-        if stored.subresources.iter().any(|sub| sub.name == "status")
+        if !stored.status_on_create
+            && stored.subresources.iter().any(|sub| sub.name == "status")
             && let Some(fields) = value.as_object_mut()
         {
             fields.remove("status");

@@ -28,6 +28,7 @@ pub static NODE: Kind = Kind {
     selectable: |object| vec![("spec.unschedulable", flag(object, "/spec/unschedulable").to_string())],
     selectable_names: &["spec.unschedulable"],
     schema: schema_of::<Node>,
+    status_on_create: true,
     acted_on: true,
     ..Kind::NONE
 };
