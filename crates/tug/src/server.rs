@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tug_apiserver::auth::User;
 use tug_apiserver::pki::Pki;
 use tug_client::{Informer, Scope};
+use tug_controllers::Controllers;
 use tug_dns::Dns;
 use tug_engine::Engine;
 use tug_kubelet::{Drained, EngineRuntime, Kubelet};
@@ -94,6 +95,7 @@ struct Parts {
     _docker: tug_docker_api::DockerApi,
     _dns: Dns,
     _proxy: Arc<Proxy>,
+    controllers: Controllers,
     apiserver: Arc<tug_apiserver::Server>,
     store: tug_store::SqliteStore,
     dial: Option<tokio::runtime::Runtime>,
@@ -122,6 +124,10 @@ impl Parts {
         write_admin_kubeconfig(apiserver.pki(), &server_dir, config)?;
 
         notifier.status("Starting controllers and scheduler");
+        let controllers = tug_controllers::start(
+            |account| apiserver.cluster(User::service_account("kube-system", account, "")),
+            tug_controllers::Settings::default(),
+        );
         notifier.status("Starting the node");
         let engine = engine.await?.context("opening the container engine")?;
         let docker = tug_docker_api::serve(engine.clone(), Path::new("/run/tug/docker.sock"));
@@ -182,12 +188,13 @@ impl Parts {
         proxy.synced().await;
         dns.synced().await;
         node_ready(&nodes, &config.node_name).await;
-        Ok(Self { kubelet, _docker: docker, _dns: dns, _proxy: proxy, apiserver, store, dial })
+        Ok(Self { kubelet, _docker: docker, _dns: dns, _proxy: proxy, controllers, apiserver, store, dial })
     }
 
     /// Those that write stop before those that are written to.
     async fn stop(self) {
         self.kubelet.shutdown();
+        self.controllers.stop().await;
         self.apiserver.shutdown().await;
         self.store.close().await;
         if let Some(dial) = self.dial {
