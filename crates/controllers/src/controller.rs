@@ -12,11 +12,15 @@ use tug_client::{Informers, Next, Queue, Recorder};
 use crate::Settings;
 use crate::error::{Error, Result};
 
+/// For a controller that works as kube-controller-manager itself.
+pub(crate) const MANAGER: &str = "";
+
 /// A row of the table of controllers.
 pub(crate) struct Controller {
     /// kube-controller-manager's name for it.
     pub name: &'static str,
-    /// Its service account in `kube-system`; the cluster role `system:controller:<account>` has its rights.
+    /// Its service account in `kube-system`; the cluster role `system:controller:<account>` has its rights. Or
+    /// [`MANAGER`].
     pub account: &'static str,
     /// Works until it is dropped: subscribes, waits for its informers, and ends in [`Context::work`].
     pub run: fn(Context) -> BoxFuture<'static, ()>,
@@ -26,7 +30,9 @@ pub(crate) struct Controller {
 #[derive(Clone)]
 pub(crate) struct Context {
     pub name: &'static str,
+    /// Speaks as `account`.
     pub client: kube::Client,
+    /// All controllers' together.
     pub informers: Informers,
     pub settings: Arc<Settings>,
 }

@@ -1,7 +1,8 @@
 //! Kubernetes' controllers: each compares what is with what should be, takes a step, and waits for the next change.
 //!
-//! One file a controller. It exports a [`Controller`], which is a row of [`CONTROLLERS`]; each runs with the identity and
-//! the rights of its own service account.
+//! One file a controller. It exports a [`Controller`], which is a row of [`CONTROLLERS`]; each writes with the identity
+//! and the rights of its own service account. What they read is one copy of the objects for all of them, which
+//! kube-controller-manager's identity may follow, as upstream.
 #![forbid(unsafe_code)]
 // Until the first controller stands in the table.
 #![allow(dead_code)]
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tug_client::Cluster;
 
-use controller::{Context, Controller};
+use controller::{Context, Controller, MANAGER};
 
 /// All there are. Their order says nothing: all run at once.
 const CONTROLLERS: &[Controller] = &[];
@@ -24,11 +25,22 @@ const CONTROLLERS: &[Controller] = &[];
 pub struct Settings {
     /// An EndpointSlice holds at most so many endpoints.
     pub max_endpoints_per_slice: usize,
+    /// PEM certificates by which pods know the API server.
+    pub root_ca: String,
+}
+
+/// Who speaks to the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The user `system:kube-controller-manager`.
+    Manager,
+    /// The service account of this name in `kube-system`.
+    Account(&'static str),
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_endpoints_per_slice: 100 }
+        Self { max_endpoints_per_slice: 100, root_ca: String::new() }
     }
 }
 
@@ -38,12 +50,17 @@ pub struct Controllers {
     tasks: JoinSet<()>,
 }
 
-/// Starts all controllers. `door` gives the API as the service account of that name in `kube-system` sees it.
-pub fn start(door: impl Fn(&'static str) -> Cluster, settings: Settings) -> Controllers {
+/// Starts all controllers. `door` gives the API as somebody sees it.
+pub fn start(door: impl Fn(Identity) -> Cluster, settings: Settings) -> Controllers {
     let settings = Arc::new(settings);
+    let informers = door(Identity::Manager).informers;
     let mut tasks = JoinSet::new();
     for controller in CONTROLLERS {
-        let Cluster { client, informers } = door(controller.account);
+        let identity = match controller.account {
+            MANAGER => Identity::Manager,
+            account => Identity::Account(account),
+        };
+        let (client, informers) = (door(identity).client, informers.clone());
         tasks.spawn((controller.run)(Context { name: controller.name, client, informers, settings: settings.clone() }));
     }
     Controllers { tasks }
