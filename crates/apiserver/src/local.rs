@@ -17,6 +17,7 @@ use crate::auth::User;
 use crate::cache::{Select, Subscription, WatchKind};
 use crate::rbac::Attributes;
 use crate::registry::served;
+use crate::request::single_name;
 
 /// Events between the cache and an informer; a slow informer slows its own feed only.
 const QUEUE: usize = 256;
@@ -96,6 +97,8 @@ impl Feed {
     /// What to follow, if that is allowed.
     fn start(&self) -> Result<(&'static Kind, Select), String> {
         let Scope { group, version, plural, namespace, labels, fields } = &self.scope;
+        // As over HTTP: who follows one name needs the right to that one only.
+        let name = single_name(fields).unwrap_or_default();
         for verb in ["list", "watch"] {
             let attributes = Attributes {
                 user: &self.user,
@@ -105,7 +108,7 @@ impl Feed {
                 resource: plural,
                 subresource: "",
                 namespace,
-                name: "",
+                name: &name,
                 path: "",
                 is_resource: true,
             };

@@ -107,7 +107,7 @@ impl RequestInfo {
 }
 
 /// The name that a field selector pins down, if it does.
-fn single_name(selector: &str) -> Option<String> {
+pub fn single_name(selector: &str) -> Option<String> {
     let term = selector.split(',').find_map(|t| t.strip_prefix("metadata.name="))?;
     let name = term.strip_prefix('=').unwrap_or(term);
     (!name.is_empty()).then(|| name.to_owned())
