@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tug_apiserver::auth::User;
 use tug_apiserver::pki::Pki;
 use tug_client::{Informer, Scope};
-use tug_controllers::Controllers;
+use tug_controllers::{Controllers, Identity};
 use tug_dns::Dns;
 use tug_engine::Engine;
 use tug_kubelet::{Drained, EngineRuntime, Kubelet};
@@ -124,9 +124,18 @@ impl Parts {
         write_admin_kubeconfig(apiserver.pki(), &server_dir, config)?;
 
         notifier.status("Starting controllers and scheduler");
+        let settings = tug_controllers::Settings {
+            root_ca: apiserver.pki().ca_pem().into(),
+            ..tug_controllers::Settings::default()
+        };
         let controllers = tug_controllers::start(
-            |account| apiserver.cluster(User::service_account("kube-system", account, "")),
-            tug_controllers::Settings::default(),
+            |identity| {
+                apiserver.cluster(match identity {
+                    Identity::Manager => User::system("system:kube-controller-manager", &[]),
+                    Identity::Account(name) => User::service_account("kube-system", name, ""),
+                })
+            },
+            settings,
         );
         notifier.status("Starting the node");
         let engine = engine.await?.context("opening the container engine")?;
