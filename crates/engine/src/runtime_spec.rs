@@ -248,11 +248,11 @@ fn propagation(mounts: &[Mount]) -> &'static str {
         mounts.iter().any(|mount| mount.options.iter().any(|option| names.contains(&option.as_str())))
     };
     if any(["shared", "rshared"]) {
-        "rshared"
+        "shared"
     } else if any(["slave", "rslave"]) {
-        "rslave"
+        "slave"
     } else {
-        "rprivate"
+        "private"
     }
 }
 

@@ -34,7 +34,10 @@ pub fn enter(dir: &Path) -> io::Result<Held> {
     nix::sys::prctl::set_child_subreaper(true).map_err(step("become a subreaper"))?;
     cgroup::create(&config.cgroup).map_err(step("make the shim's control group"))?;
     cgroup::enter(&config.cgroup, std::process::id()).map_err(step("enter the shim's control group"))?;
-    fs::write("/proc/self/oom_score_adj", config.oom_score_adj.to_string()).map_err(step("set the OOM score"))?;
+    if let Err(err) = fs::write("/proc/self/oom_score_adj", config.oom_score_adj.to_string()) {
+        // Inside somebody's container root may lack CAP_SYS_RESOURCE; the shim then is as killable as the rest.
+        eprintln!("set the OOM score: {err}");
+    }
 
     let mut own = CloneFlags::empty();
     own.set(CloneFlags::CLONE_NEWNET, config.net);
