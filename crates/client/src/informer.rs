@@ -134,11 +134,13 @@ impl<K: DeserializeOwned + Send + Sync + 'static> Informer<K> {
 
     /// Those whose owner references name `uid`, from an index.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<K>> {
+        self.objects_owned_by(uid).into_iter().filter_map(view).collect()
+    }
+
+    pub fn objects_owned_by(&self, uid: &str) -> Vec<Arc<Object>> {
         let state = self.copy.state.read();
         let owned = state.owned.get(uid).into_iter().flatten();
-        let objects: Vec<_> = owned.filter_map(|key| state.objects.get(key).cloned()).collect();
-        drop(state);
-        objects.into_iter().filter_map(view).collect()
+        owned.filter_map(|key| state.objects.get(key).cloned()).collect()
     }
 
     /// Calls `f` for every object that is here now, then for every change, in order, from the informer's task: it must

@@ -9,6 +9,8 @@
 
 mod controller;
 mod error;
+mod garbage_collector;
+mod resources;
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use tug_client::Cluster;
 use controller::{Context, Controller, MANAGER};
 
 /// All there are. Their order says nothing: all run at once.
-const CONTROLLERS: &[Controller] = &[];
+const CONTROLLERS: &[Controller] = &[garbage_collector::CONTROLLER];
 
 /// What people set, by the names of kube-controller-manager's flags.
 #[derive(Clone, Debug)]

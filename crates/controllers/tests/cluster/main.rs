@@ -1,0 +1,4 @@
+//! Each controller against an API server of its own, with a store on disk: what users would see, never how it came.
+
+mod garbage_collector;
+mod support;

@@ -1,0 +1,162 @@
+//! A control plane for each test: an API server, all controllers, and an administrator who makes and watches objects.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tug_api::{Kind, ObjectKey, kinds};
+use tug_apiserver::auth::User;
+use tug_apiserver::{Config, Server};
+use tug_client::{Cluster, Informer, Scope};
+use tug_controllers::{Controllers, Identity, Settings};
+use tug_store::SqliteStore;
+
+/// Far longer than anything here takes; a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct ControlPlane {
+    _server: Arc<Server>,
+    pub admin: Cluster,
+    _controllers: Controllers,
+    _dir: TempDir,
+}
+
+impl ControlPlane {
+    pub async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
+        // Another test of this process may have been first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dir = TempDir::new().expect("a directory");
+        let mut config = Config::new(dir.path().to_owned());
+        config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
+        let store = SqliteStore::open(dir.path().join("state.db")).expect("a store");
+        let server = Server::start(config, Arc::new(store)).await.expect("a server");
+        let door = |identity| {
+            server.cluster(match identity {
+                Identity::Manager => User::system("system:kube-controller-manager", &[]),
+                Identity::Account(name) => User::service_account("kube-system", name, ""),
+            })
+        };
+        let controllers = tug_controllers::start(door, settings);
+        let admin = server.cluster(User::admin());
+        Self { _server: server, admin, _controllers: controllers, _dir: dir }
+    }
+
+    /// Of the kind that `value` names, in its namespace.
+    pub async fn create(&self, value: Value) -> Value {
+        let (kind, key) = place(&value);
+        let object: DynamicObject = serde_json::from_value(value).expect("an object");
+        let created = self.api(kind, &key.namespace).create(&PostParams::default(), &object).await;
+        serde_json::to_value(created.expect("created")).expect("JSON")
+    }
+
+    pub async fn delete(&self, object: &Value, how: &DeleteParams) {
+        let (kind, key) = place(object);
+        self.api(kind, &key.namespace).delete(&key.name, how).await.expect("deleted");
+    }
+
+    /// A merge patch.
+    pub async fn patch(&self, object: &Value, patch: Value) {
+        let (kind, key) = place(object);
+        let api = self.api(kind, &key.namespace);
+        api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("patched");
+    }
+
+    /// The object as it is, if it is.
+    pub async fn get(&self, object: &Value) -> Option<Value> {
+        let (kind, key) = place(object);
+        let got = self.api(kind, &key.namespace).get_opt(&key.name).await.expect("an answer");
+        got.map(|object| serde_json::to_value(object).expect("JSON"))
+    }
+
+    /// Returns the object once it is as `is_so` says.
+    #[track_caller]
+    pub fn until(&self, object: &Value, is_so: impl Fn(&Value) -> bool) -> impl Future<Output = Value> {
+        let (kind, key) = place(object);
+        self.wait(kind, move |informer| {
+            let object = informer.object(&key)?.value().expect("JSON");
+            is_so(&object).then_some(object)
+        })
+    }
+
+    /// Returns once the object, or whatever else bears its name, is gone.
+    #[track_caller]
+    pub fn until_gone(&self, object: &Value) -> impl Future<Output = ()> {
+        let (kind, key) = place(object);
+        self.wait(kind, move |informer| informer.object(&key).is_none().then_some(()))
+    }
+
+    /// Returns the first object of a namespace that is as `is_so` says, once there is one.
+    #[track_caller]
+    pub fn until_some(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> impl Future<Output = Value> {
+        self.wait(kind, move |informer| {
+            let objects = informer.objects_in(namespace).into_iter().map(|object| object.value().expect("JSON"));
+            objects.into_iter().find(|object| is_so(object))
+        })
+    }
+
+    #[track_caller]
+    fn wait<T>(&self, kind: &'static Kind, find: impl Fn(&Informer<Value>) -> Option<T>) -> impl Future<Output = T> {
+        let caller = std::panic::Location::caller();
+        let (group, version, plural) = (kind.group.into(), kind.version.into(), kind.plural.into());
+        let informer = self.admin.informers.untyped(Scope { group, version, plural, ..Scope::default() });
+        async move {
+            informer.synced().await;
+            let (changed, mut changes) = watch::channel(());
+            informer.subscribe(move |_| {
+                changed.send_replace(());
+            });
+            let search = async {
+                loop {
+                    changes.mark_unchanged();
+                    if let Some(found) = find(&informer) {
+                        return found;
+                    }
+                    changes.changed().await.expect("the informer lives");
+                }
+            };
+            if let Ok(found) = tokio::time::timeout(PATIENCE, search).await {
+                return found;
+            }
+            for object in informer.objects() {
+                eprintln!("{}", String::from_utf8_lossy(object.json()));
+            }
+            panic!("{caller}: waited in vain; above is all that there was of {}", kind.plural);
+        }
+    }
+
+    pub fn api(&self, kind: &Kind, namespace: &str) -> Api<DynamicObject> {
+        let group = kind.group;
+        let resource = ApiResource {
+            group: group.into(),
+            version: kind.version.into(),
+            api_version: if group.is_empty() { kind.version.into() } else { format!("{group}/{}", kind.version) },
+            kind: kind.kind.into(),
+            plural: kind.plural.into(),
+        };
+        match kind.namespaced {
+            true => Api::namespaced_with(self.admin.client.clone(), namespace, &resource),
+            false => Api::all_with(self.admin.client.clone(), &resource),
+        }
+    }
+}
+
+fn place(object: &Value) -> (&'static Kind, ObjectKey) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let api_version = text(&object["apiVersion"]);
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", &api_version));
+    let kind = kinds::by_kind(group, version, &text(&object["kind"])).expect("a kind of the table");
+    let metadata = &object["metadata"];
+    (kind, ObjectKey::new(text(&metadata["namespace"]), text(&metadata["name"])))
+}
