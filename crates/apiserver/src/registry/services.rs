@@ -55,7 +55,7 @@ impl Allocator {
         service: &mut Value,
         old: Option<&Value>,
     ) -> Result<Option<Reserved<'_>>, Status> {
-        if !(kind.group.is_empty() && kind.kind == "Service") || !service["spec"].is_object() {
+        if !(kind.group.is_empty() && kind.kind == "Service" && service["spec"].is_object()) {
             return Ok(None);
         }
         if let Some(old) = old {
