@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -134,11 +135,11 @@ fn release_control() -> Result<()> {
 }
 
 fn start(machine: &Machine) -> Result<Child> {
-    let child = Command::new("/proc/self/exe")
-        .args(&machine.program.args)
-        .stdin(Stdio::null())
-        .spawn()
-        .during("starting the machine's program")?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(&machine.program.args).stdin(Stdio::null());
+    // SAFETY: between fork and exec it only sets the signal mask, which is async-signal-safe.
+    unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
+    let child = command.spawn().during("starting the machine's program")?;
     // Of its own, so that what it starts can stand beside it.
     cgroups::place(child.id(), "server")?;
     Ok(child)

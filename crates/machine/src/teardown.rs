@@ -35,10 +35,12 @@ pub fn stop(machine: &Machine) -> Result<()> {
 pub fn remove(machine: &Machine) -> Result<()> {
     stop(machine)?;
     remove_directory(&machine.paths().state)?;
-    for directory in &machine.made_directories {
-        // Only when nothing else has put anything there since.
+    let paths = machine.paths();
+    let parents = [&paths.state, &paths.run].into_iter().flat_map(|path| path.ancestors().skip(1).take(2));
+    for directory in machine.made_directories.iter().map(|made| made.as_path()).chain(parents) {
+        // Only when nothing else has put anything there since, and no other machine is left.
         if let Err(error) = fs::remove_dir(directory) {
-            tracing::debug!(directory = %directory.display(), %error, "a mount point stays");
+            tracing::debug!(directory = %directory.display(), %error, "a directory stays");
         }
     }
     Ok(())
