@@ -7,6 +7,8 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 pub(crate) enum Error {
     #[error("{step}: {source}")]
     Api { step: &'static str, source: kube::Error },
+    #[error("not all is deleted: {failures}")]
+    Unfinished { failures: String },
     #[error("the controller's code panicked")]
     Panic,
 }
@@ -37,4 +39,19 @@ pub(crate) fn unless_gone<T>(outcome: Result<T, kube::Error>) -> Result<Option<T
         Err(error) if code(&error) == Some(404) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Nothing to do where somebody was faster, or where the namespace is on its way out.
+pub(crate) fn unless_there_or_terminating<T>(outcome: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(code(&error), Some(404 | 409)) || is_terminating(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_terminating(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }

@@ -10,7 +10,11 @@
 mod controller;
 mod error;
 mod garbage_collector;
+mod namespace;
 mod resources;
+mod root_ca;
+mod service_account;
+mod service_account_token;
 
 use std::sync::Arc;
 
@@ -20,7 +24,13 @@ use tug_client::Cluster;
 use controller::{Context, Controller, MANAGER};
 
 /// All there are. Their order says nothing: all run at once.
-const CONTROLLERS: &[Controller] = &[garbage_collector::CONTROLLER];
+const CONTROLLERS: &[Controller] = &[
+    garbage_collector::CONTROLLER,
+    namespace::CONTROLLER,
+    root_ca::CONTROLLER,
+    service_account::CONTROLLER,
+    service_account_token::CONTROLLER,
+];
 
 /// What people set, by the names of kube-controller-manager's flags.
 #[derive(Clone, Debug)]

@@ -1,4 +1,6 @@
 //! Each controller against an API server of its own, with a store on disk: what users would see, never how it came.
 
 mod garbage_collector;
+mod namespace;
+mod service_accounts;
 mod support;

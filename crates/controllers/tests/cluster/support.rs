@@ -18,7 +18,7 @@ use tug_store::SqliteStore;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct ControlPlane {
-    _server: Arc<Server>,
+    pub server: Arc<Server>,
     pub admin: Cluster,
     _controllers: Controllers,
     _dir: TempDir,
@@ -26,10 +26,6 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     pub async fn start() -> Self {
-        Self::start_with(Settings::default()).await
-    }
-
-    pub async fn start_with(settings: Settings) -> Self {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = TempDir::new().expect("a directory");
@@ -43,9 +39,10 @@ impl ControlPlane {
                 Identity::Account(name) => User::service_account("kube-system", name, ""),
             })
         };
+        let settings = Settings { root_ca: server.pki().ca_pem().into(), ..Settings::default() };
         let controllers = tug_controllers::start(door, settings);
         let admin = server.cluster(User::admin());
-        Self { _server: server, admin, _controllers: controllers, _dir: dir }
+        Self { server, admin, _controllers: controllers, _dir: dir }
     }
 
     /// Of the kind that `value` names, in its namespace.
