@@ -1,5 +1,7 @@
 //! Which capabilities a container's processes may have: Docker's default set, what a request adds and what it drops.
 
+use std::sync::LazyLock;
+
 use crate::engine::{Error, Result};
 
 /// Docker's defaults.
@@ -65,24 +67,46 @@ const ALL: &[&str] = &[
     "CHECKPOINT_RESTORE",
 ];
 
-/// The names, with `CAP_`, that a container gets.
+/// The names, with `CAP_`, that a container gets: none beyond what this process could give.
 ///
 /// # Errors
-/// A name that no capability has.
+/// In Docker's words for a name that no capability has, or one that this environment withholds.
 pub fn granted(privileged: bool, add: &[String], drop: &[String]) -> Result<Vec<String>> {
+    granted_of(available(), privileged, add, drop)
+}
+
+fn granted_of(available: u64, privileged: bool, add: &[String], drop: &[String]) -> Result<Vec<String>> {
+    let is_available = |number: usize| available & (1 << number) != 0;
     let add = known(add)?;
     let drop = known(drop)?;
+    for (number, name) in ALL.iter().enumerate() {
+        if !is_available(number) && add.iter().any(|entry| entry == name) {
+            return Err(Error::Invalid(format!(
+                "capability not supported by your kernel or not available in the current environment: \"CAP_{name}\""
+            )));
+        }
+    }
     let has = |list: &[String], name: &str| list.iter().any(|entry| entry == name || entry == "ALL");
-    let granted = ALL.iter().filter(|name| {
-        if privileged {
-            return true;
+    let granted = ALL.iter().enumerate().filter(|(number, name)| {
+        if privileged || !is_available(*number) {
+            return is_available(*number);
         }
         let dropped = drop.iter().any(|entry| entry == *name);
         let wanted = has(&add, name) || (DEFAULT.contains(name) && !has(&drop, name));
         // `ALL` dropped keeps what is added by name; a name in both lists is dropped.
         wanted && !dropped
     });
-    Ok(granted.map(|name| format!("CAP_{name}")).collect())
+    Ok(granted.map(|(_, name)| format!("CAP_{name}")).collect())
+}
+
+/// This process's bounding set, a bit a capability; all of them where it can't be read.
+fn available() -> u64 {
+    static AVAILABLE: LazyLock<u64> = LazyLock::new(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+        line.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(u64::MAX)
+    });
+    *AVAILABLE
 }
 
 fn known(names: &[String]) -> Result<Vec<String>> {
@@ -91,7 +115,7 @@ fn known(names: &[String]) -> Result<Vec<String>> {
         let plain = upper.strip_prefix("CAP_").unwrap_or(&upper).to_owned();
         match plain == "ALL" || ALL.contains(&plain.as_str()) {
             true => Ok(plain),
-            false => Err(Error::Invalid(format!("invalid capability: \"{name}\""))),
+            false => Err(Error::Invalid(format!("unknown capability: \"CAP_{plain}\""))),
         }
     });
     plain.collect()
@@ -103,7 +127,7 @@ mod tests {
 
     fn names(privileged: bool, add: &[&str], drop: &[&str]) -> Vec<String> {
         let own = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        granted(privileged, &own(add), &own(drop)).unwrap()
+        granted_of(u64::MAX, privileged, &own(add), &own(drop)).unwrap()
     }
 
     #[test]
@@ -116,6 +140,21 @@ mod tests {
         assert_eq!(names(false, &["ALL"], &["SYS_ADMIN"]).len(), 40);
         assert!(names(false, &["cap_sys_ptrace"], &[]).contains(&"CAP_SYS_PTRACE".to_owned()));
         assert!(!names(false, &[], &["CHOWN"]).contains(&"CAP_CHOWN".to_owned()));
-        assert!(granted(false, &["NONSENSE".into()], &[]).is_err());
+    }
+
+    #[test]
+    fn what_the_environment_withholds_is_left_out_or_refused() {
+        let without_resource = !(1 << 24);
+        assert_eq!(granted_of(without_resource, true, &[], &[]).unwrap().len(), 40);
+        assert_eq!(granted_of(without_resource, false, &["ALL".into()], &[]).unwrap().len(), 40);
+        for (name, words) in [
+            ("nonsense", "unknown capability: \"CAP_NONSENSE\""),
+            (
+                "SYS_RESOURCE",
+                "capability not supported by your kernel or not available in the current environment: \"CAP_SYS_RESOURCE\"",
+            ),
+        ] {
+            assert_eq!(granted_of(without_resource, false, &[name.into()], &[]).unwrap_err().to_string(), words);
+        }
     }
 }

@@ -382,10 +382,10 @@ impl Engine {
             return Err(Error::Conflict(format!("container {id} is running: stop the container before removing it")));
         }
         let run = sandbox_dir(&self.config.run_dir, &status.sandbox);
-        match call(&run, &Request::Forget { id: id.to_owned() }, "forget container").await {
-            Err(err @ Error::Conflict(_)) => return Err(err),
-            // A shim that is gone has forgotten.
-            _ => {}
+        let forgotten = call(&run, &Request::Forget { id: id.to_owned() }, "forget container").await;
+        // A shim that is gone has forgotten.
+        if let Err(err @ Error::Conflict(_)) = forgotten {
+            return Err(err);
         }
         if let Ok(cgroup) = self.container_cgroup(&status) {
             cgroup::remove(&cgroup).await?;

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -138,4 +140,10 @@ fn recover(config: &Config) -> Result<Recovered> {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let panicked = |err: tokio::task::JoinError| Error::Failed { step: "work", message: err.to_string() };
     tokio::task::spawn_blocking(work).await.map_err(panicked)?
+}
+
+/// A descriptor whose readiness the runtime watches.
+#[allow(deprecated, reason = "its successor is unsafe for the sake of types that may lend out a closed descriptor")]
+pub(crate) fn watched(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(fd)
 }

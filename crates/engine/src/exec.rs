@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 use tug_shim::protocol::{self, Exec, Reply, Request};
 
-use crate::engine::{Engine, Error, Result, Session, blocking};
+use crate::engine::{Engine, Error, Result, Session, blocking, watched};
 use crate::record;
 use crate::runtime_spec::{capability_sets, merged_env};
 use crate::shim_client::{Call, call, sandbox_dir};
@@ -241,7 +241,7 @@ struct Terminal(AsyncFd<OwnedFd>);
 impl Terminal {
     fn new(master: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&master, true)?;
-        Ok(Terminal(AsyncFd::new(master)?))
+        Ok(Terminal(watched(master)?))
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tug_shim::log::rotated;
 
-use crate::engine::{Engine, Error, Result};
+use crate::engine::{Engine, Error, Result, watched};
 use crate::spec::*;
 
 /// Lines read ahead of a slow reader.
@@ -209,7 +209,7 @@ struct Changes(AsyncFd<OwnedFd>);
 impl Changes {
     fn of(path: &Path) -> io::Result<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let changes = Changes(AsyncFd::new(inotify::init(flags)?)?);
+        let changes = Changes(watched(inotify::init(flags)?)?);
         changes.renew(path)?;
         if let Some(dir) = path.parent() {
             inotify::add_watch(&changes.0, dir, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_FROM)?;

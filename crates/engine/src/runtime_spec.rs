@@ -59,8 +59,10 @@ pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Valu
         "namespaces": namespaces(spec, around),
         "cgroupsPath": around.cgroup,
         "resources": resources(spec)?,
-        "rootfsPropagation": propagation(&spec.mounts),
     });
+    if let Some(propagation) = propagation(&spec.mounts) {
+        linux["rootfsPropagation"] = json!(propagation);
+    }
     if !spec.sysctls.is_empty() {
         linux["sysctl"] = json!(spec.sysctls);
     }
@@ -242,18 +244,11 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
     mounts
 }
 
-/// Mounts that are to come through from the host, or go back to it, need a root that lets them.
-fn propagation(mounts: &[Mount]) -> &'static str {
-    let any = |names: [&str; 2]| {
-        mounts.iter().any(|mount| mount.options.iter().any(|option| names.contains(&option.as_str())))
-    };
-    if any(["shared", "rshared"]) {
-        "shared"
-    } else if any(["slave", "rslave"]) {
-        "slave"
-    } else {
-        "private"
-    }
+/// Mounts that are to go back to the host need a root that lets them. Otherwise it is a slave, the OCI runtime's
+/// default: what the host unmounts must not live on in its containers.
+fn propagation(mounts: &[Mount]) -> Option<&'static str> {
+    let shared = |option: &String| option == "shared" || option == "rshared";
+    mounts.iter().any(|mount| mount.options.iter().any(shared)).then_some("shared")
 }
 
 fn resources(spec: &ContainerSpec) -> Result<Value> {

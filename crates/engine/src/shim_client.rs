@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::unix::AsyncFd;
 use tug_shim::protocol::{self, Failure, FailureKind, Reply, Request};
 
-use crate::engine::{Error, Result};
+use crate::engine::{Error, Result, watched};
 
 /// One request under way and its replies.
 pub struct Call(AsyncFd<OwnedFd>);
@@ -19,7 +19,7 @@ impl Call {
     /// When no shim answers there.
     pub async fn ask(dir: &Path, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Self> {
         let failed = |err: io::Error| Error::Failed { step: "reach the sandbox's shim", message: err.to_string() };
-        let socket = AsyncFd::new(protocol::connect(dir).map_err(failed)?).map_err(failed)?;
+        let socket = watched(protocol::connect(dir).map_err(failed)?).map_err(failed)?;
         loop {
             let mut ready = socket.writable().await.map_err(failed)?;
             match ready.try_io(|socket| protocol::send(socket, request, fds)) {
@@ -37,7 +37,7 @@ impl Call {
     pub async fn reply(&self) -> Option<Reply> {
         loop {
             let mut ready = self.0.readable().await.ok()?;
-            if let Ok(received) = ready.try_io(|socket| protocol::receive::<Reply>(socket)) {
+            if let Ok(received) = ready.try_io(protocol::receive::<Reply>) {
                 return received.ok().flatten().map(|(reply, _)| reply);
             }
         }

@@ -84,14 +84,6 @@ fn resolve_in(passwd: &str, group: &str, user: &str) -> Result<User> {
     Ok(found)
 }
 
-/// Id of a group by name or number.
-///
-/// # Errors
-/// As [`resolve`].
-pub fn group(rootfs: &Path, name: &str) -> Result<u32> {
-    Ok(resolve_in("", &read(rootfs, "etc/group"), &format!("0:{name}"))?.gid)
-}
-
 fn parse_id(text: &str) -> Result<Option<u32>> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(None);

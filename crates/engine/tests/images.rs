@@ -1,152 +1,29 @@
 //! The image store against a real registry (Debian's docker-registry), filled by skopeo.
 
+mod common;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use common::archive::{Image, Member, layer};
+use common::install_crypto;
+use common::registry::Registry;
 use tug_engine::{Auth, Config, Error, Images, PullProgress};
 
-/// A registry on a port of its own, gone with this value.
-struct Registry {
-    child: Child,
-    host: String,
-    _storage: tempfile::TempDir,
-}
-
-impl Registry {
-    fn start() -> Self {
-        let storage = tempfile::tempdir().expect("a temporary directory");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        let host = format!("127.0.0.1:{port}");
-        let config = storage.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
-            storage.path().join("data").display()
-        );
-        fs::write(&config, text).expect("writing the registry's configuration");
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Debian's docker-registry is installed");
-        // It tells nobody when it listens: connecting is the only way to know.
-        while TcpStream::connect(&host).is_err() {
-            std::thread::yield_now();
-        }
-        Self { child, host, _storage: storage }
-    }
-
-    fn push(&self, archive: &Path, name: &str, more: &[&str]) {
-        let status = Command::new("skopeo")
-            .args(["copy", "--quiet", "--dest-tls-verify=false"])
-            .args(more)
-            .arg(format!("docker-archive:{}", archive.display()))
-            .arg(format!("docker://{}/{name}", self.host))
-            .status()
-            .expect("Debian's skopeo is installed");
-        assert!(status.success());
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
 fn config(data: &Path, mirror: Option<&str>) -> Config {
-    Config {
-        data_dir: data.into(),
-        run_dir: data.join("run"),
-        cgroup_parent: "/tug-test".into(),
-        mirrors: mirror.map(|m| ("docker.io".to_owned(), vec![format!("http://{m}")])).into_iter().collect(),
-        dial: None,
-        program: "/proc/self/exe".into(),
-    }
-}
-
-/// One member of a layer.
-enum Member<'a> {
-    File(&'a str, &'a [u8]),
-    Link(&'a str, &'a str),
-    Directory(&'a str),
-}
-
-fn layer(members: &[Member]) -> Vec<u8> {
-    let mut archive = tar::Builder::new(Vec::new());
-    for member in members {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o640);
-        header.set_uid(12);
-        header.set_gid(34);
-        header.set_mtime(1_000_000);
-        let name = match member {
-            Member::File(name, bytes) => {
-                header.set_size(bytes.len() as u64);
-                name
-            }
-            Member::Link(name, target) => {
-                header.set_entry_type(tar::EntryType::Link);
-                header.set_link_name(target).expect("a short name");
-                header.set_size(0);
-                name
-            }
-            Member::Directory(name) => {
-                header.set_entry_type(tar::EntryType::Directory);
-                header.set_mode(0o755);
-                header.set_size(0);
-                name
-            }
-        };
-        // Written as bytes, since the library refuses to write names that lead out.
-        let field = &mut header.as_old_mut().name;
-        field[..name.len()].copy_from_slice(name.as_bytes());
-        header.set_cksum();
-        let bytes: &[u8] = if let Member::File(_, bytes) = member { bytes } else { &[] };
-        archive.append(&header, bytes).expect("writing to memory");
-    }
-    archive.into_inner().expect("writing to memory")
+    let mirrors = mirror.map(|m| ("docker.io".to_owned(), vec![format!("http://{m}")])).into_iter().collect();
+    Config { data_dir: data.into(), mirrors, ..common::config(data, "/tug-test") }
 }
 
 /// A `docker save` archive of these layers, tagged `test:1`.
 fn image(path: &Path, layers: &[Vec<u8>]) {
-    use sha2::Digest;
-    let digest = |bytes: &[u8]| sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let ids: Vec<String> = layers.iter().map(|l| digest(l)).collect();
-    let document = serde_json::json!({
-        "architecture": "amd64", "os": "linux", "config": { "Cmd": ["sh"] },
-        "rootfs": { "type": "layers", "diff_ids": ids.iter().map(|id| format!("sha256:{id}")).collect::<Vec<_>>() },
-    });
-    let manifest = serde_json::json!([{
-        "Config": "config.json", "RepoTags": ["test:1"],
-        "Layers": ids.iter().map(|id| format!("{id}/layer.tar")).collect::<Vec<_>>(),
-    }]);
-    let mut archive = tar::Builder::new(fs::File::create(path).expect("making the archive"));
-    let mut add = |name: &str, bytes: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(0o644);
-        header.set_cksum();
-        archive.append_data(&mut header, name, bytes).expect("writing the archive");
-    };
-    add("config.json", document.to_string().as_bytes());
-    for (id, layer) in ids.iter().zip(layers) {
-        add(&format!("{id}/layer.tar"), layer);
-    }
-    add("manifest.json", manifest.to_string().as_bytes());
-}
-
-fn install_crypto() {
-    // Another test of this process may have been first.
-    let _installed = rustls::crypto::ring::default_provider().install_default();
+    Image::new("test:1", layers.to_vec()).write(path);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,18 +33,18 @@ async fn an_image_comes_from_a_mirror_whole_and_once() {
     let work = tempfile::tempdir().expect("a temporary directory");
     let archive = work.path().join("image.tar");
     let lower = layer(&[
-        Member::Directory("etc"),
-        Member::File("etc/kept", b"kept"),
-        Member::File("etc/gone", b"gone"),
-        Member::Directory("opaque"),
-        Member::File("opaque/hidden", b""),
-        Member::Link("etc/hard", "etc/kept"),
+        Member::directory("etc"),
+        Member::file("etc/kept", b"kept").mode(0o640).owner(12, 34),
+        Member::file("etc/gone", b"gone"),
+        Member::directory("opaque"),
+        Member::file("opaque/hidden", b""),
+        Member::link("etc/hard", "etc/kept"),
     ]);
     let upper = layer(&[
-        Member::File("etc/.wh.gone", b""),
-        Member::Directory("opaque"),
-        Member::File("opaque/.wh..wh..opq", b""),
-        Member::File("opaque/new", b"new"),
+        Member::file("etc/.wh.gone", b""),
+        Member::directory("opaque"),
+        Member::file("opaque/.wh..wh..opq", b""),
+        Member::file("opaque/new", b"new"),
     ]);
     image(&archive, &[lower, upper]);
     registry.push(&archive, "library/test:1", &[]);
@@ -251,7 +128,7 @@ async fn an_interrupted_pull_goes_on_where_it_ended() {
     })
     .take(3 << 20)
     .collect();
-    image(&archive, &[layer(&[Member::File("noise", &noise)])]);
+    image(&archive, &[layer(&[Member::file("noise", &noise)])]);
     registry.push(&archive, "library/test:1", &[]);
 
     let limit = Arc::new(AtomicU64::new(1 << 20));
@@ -283,7 +160,7 @@ async fn archives_are_loaded_as_local_images() {
     install_crypto();
     let work = tempfile::tempdir().expect("a temporary directory");
     let archive = work.path().join("image.tar");
-    image(&archive, &[layer(&[Member::File("a", b"a")])]);
+    image(&archive, &[layer(&[Member::file("a", b"a")])]);
     let images = Images::open(&config(&work.path().join("data"), None)).expect("a new store");
     assert_eq!(images.load(&archive).await.expect("a docker archive"), ["docker.io/library/test:1"]);
     assert!(images.resolve("test:1").expect("loaded").local);
@@ -310,7 +187,7 @@ async fn hostile_layers_are_refused_and_leave_nothing() {
     let outside = work.path().join("outside");
     for name in ["../../../outside", "a/../../../../outside"] {
         let archive = work.path().join("hostile.tar");
-        image(&archive, &[layer(&[Member::File(name, b"pwned")])]);
+        image(&archive, &[layer(&[Member::file(name, b"pwned")])]);
         let error = images.load(&archive).await.expect_err(name).to_string();
         assert!(error.contains("'..'"), "{error}");
     }

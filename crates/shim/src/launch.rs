@@ -14,6 +14,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
 
+use crate::causes;
 use crate::executor::Program;
 use crate::sandbox::pipe;
 
@@ -33,16 +34,24 @@ pub enum Stdio {
 }
 
 /// What helpers and containers write into a launch's pipe before it ends: a process id, a failure, or both.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Outcome {
     Pid(i32),
     Failed(String),
+    /// What went wrong first says most about a failure.
+    Cause(String),
 }
+
+/// Longest text in an outcome: a line in a pipe is whole up to a page.
+const TEXT_CHARS: usize = 1000;
 
 impl Outcome {
     /// One line, short enough to be written at once.
-    pub fn send(&self, to: impl AsFd) -> io::Result<()> {
-        let mut line = serde_json::to_vec(self)?;
+    pub fn send(mut self, to: impl AsFd) -> io::Result<()> {
+        if let Outcome::Failed(text) | Outcome::Cause(text) = &mut self {
+            *text = text.chars().take(TEXT_CHARS).collect();
+        }
+        let mut line = serde_json::to_vec(&self)?;
         line.push(b'\n');
         rustix::io::write(to, &line)?;
         Ok(())
@@ -62,6 +71,7 @@ pub fn start(id: &str, root: &Path, what: What, stdio: Stdio) -> io::Result<Owne
         }
         ForkResult::Child => {
             drop(reader);
+            causes::send_to(writer.as_raw_fd());
             let outcome = match run(id, root, what, stdio, &writer) {
                 Ok(pid) => Outcome::Pid(pid),
                 Err(err) => Outcome::Failed(chain(err.as_ref())),
@@ -152,10 +162,16 @@ impl Launch {
                 Err(_) => break,
             }
         }
-        let mut pid = None;
+        let (mut pid, mut cause) = (None, None);
         for line in self.said.split(|&byte| byte == b'\n') {
             match serde_json::from_slice(line) {
-                Ok(Outcome::Failed(message)) => return Some(Err(message)),
+                Ok(Outcome::Failed(message)) => {
+                    return Some(Err(match cause {
+                        Some(cause) => format!("{message}: {cause}"),
+                        None => message,
+                    }));
+                }
+                Ok(Outcome::Cause(text)) => cause = cause.or(Some(text)),
                 Ok(Outcome::Pid(started)) => pid = Some(started),
                 Err(_) => {}
             }

@@ -5,6 +5,7 @@
 //! daemon, so its death changes nothing for a container.
 
 mod attach;
+mod causes;
 pub mod cgroup;
 mod container;
 mod executor;

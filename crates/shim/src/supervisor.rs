@@ -151,10 +151,10 @@ impl Supervisor {
             Source::Connection(id) => self.serve(id),
             Source::Launch(index) => self.launched(index),
             Source::Console(id) => {
-                if let Some(container) = self.containers.get_mut(&id) {
-                    if let Err(err) = container.take_console() {
-                        eprintln!("terminal of {id}: {err}");
-                    }
+                if let Some(container) = self.containers.get_mut(&id)
+                    && let Err(err) = container.take_console()
+                {
+                    eprintln!("terminal of {id}: {err}");
                 }
             }
             Source::Output(id, which) => {
@@ -331,11 +331,11 @@ impl Supervisor {
                 }
             }
             (Err(message), container) => {
-                if let Some(id) = container {
-                    if let Some(failed) = self.containers.remove(&id) {
-                        drop(failed);
-                        self.drop_state(&id);
-                    }
+                if let Some(id) = container
+                    && let Some(failed) = self.containers.remove(&id)
+                {
+                    drop(failed);
+                    self.drop_state(&id);
                 }
                 self.send(purpose.connection, &Reply::Failed(other(message)));
             }

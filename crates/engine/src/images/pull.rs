@@ -116,7 +116,7 @@ async fn pull_from(store: &Arc<Shared>, endpoint: &Endpoint, reference: &Referen
 }
 
 enum Manifest {
-    Image(OciImageManifest),
+    Image(Box<OciImageManifest>),
     Index(OciImageIndex),
 }
 
@@ -130,7 +130,7 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
             "the image has a manifest of schema version 1, which is no longer supported".into(),
         ));
     } else {
-        serde_json::from_value(value).map(Manifest::Image)
+        serde_json::from_value(value).map(|image| Manifest::Image(Box::new(image)))
     };
     parsed.map_err(|error| failed("reading the manifest")(error))
 }
