@@ -133,6 +133,7 @@ impl Feed {
             self.send(SourceEvent::Applied(in_version(kind, event.object))).await?;
         }
         self.send(SourceEvent::Synced).await?;
+        self.send(SourceEvent::Reached(revision)).await?;
         let mut reached = revision;
         loop {
             let event = tokio::select! {

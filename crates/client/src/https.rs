@@ -166,6 +166,9 @@ impl Follower {
             continue_token = page.metadata.continue_token;
             if continue_token.is_empty() {
                 self.send(SourceEvent::Synced).await?;
+                if let Ok(revision) = page.metadata.resource_version.parse() {
+                    self.send(SourceEvent::Reached(revision)).await?;
+                }
                 return Ok(page.metadata.resource_version);
             }
         }
@@ -195,8 +198,8 @@ impl Follower {
             match event.r#type.as_str() {
                 "ADDED" | "MODIFIED" => self.send(SourceEvent::Applied(object)).await?,
                 "DELETED" => self.send(SourceEvent::Deleted(object)).await?,
-                // A bookmark: only its revision matters.
-                _ => {}
+                // A bookmark.
+                _ => self.send(SourceEvent::Reached(object.revision)).await?,
             }
         }
     }
@@ -291,6 +294,7 @@ mod tests {
         match event {
             SourceEvent::Restart => "restart".into(),
             SourceEvent::Synced => "synced".into(),
+            SourceEvent::Reached(revision) => format!("at {revision}"),
             SourceEvent::Applied(object) => format!("{}@{}", object.key, object.revision),
             SourceEvent::Deleted(object) => format!("-{}@{}", object.key, object.revision),
         }
@@ -340,8 +344,9 @@ mod tests {
             labels: "a=b".into(),
             fields: String::new(),
         };
-        let events = HttpsSource::new(client).follow(scope).take(8).map(told).collect::<Vec<_>>().await;
-        assert_eq!(events, ["restart", "n/x@3", "n/y@4", "synced", "n/x@6", "-n/y@7", "restart", "synced"]);
+        let events = HttpsSource::new(client).follow(scope).take(11).map(told).collect::<Vec<_>>().await;
+        let first = ["restart", "n/x@3", "n/y@4", "synced", "at 5", "n/x@6", "-n/y@7", "at 9"];
+        assert_eq!(events, [&first[..], &["restart", "synced", "at 20"]].concat());
     }
 
     #[test]

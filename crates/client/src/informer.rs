@@ -104,6 +104,13 @@ impl<K: DeserializeOwned + Send + Sync + 'static> Informer<K> {
         synced.wait_for(|synced| *synced).await.expect("the sender lives as long as the copy");
     }
 
+    /// Returns once this and its subscribers know all that was written up to `revision`: whoever decides by what is here
+    /// waits for its own writes before it decides again.
+    pub async fn reached(&self, revision: u64) {
+        let mut reached = self.copy.reached.subscribe();
+        reached.wait_for(|reached| *reached >= revision).await.expect("the sender lives as long as the copy");
+    }
+
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
         self.object(&ObjectKey::new(namespace, name)).and_then(view)
     }
@@ -167,6 +174,8 @@ type Subscriber = Box<dyn Fn(&Change) + Send + Sync>;
 struct Copy {
     state: RwLock<State>,
     synced: watch::Sender<bool>,
+    /// The highest revision that subscribers have been told of.
+    reached: watch::Sender<u64>,
     /// Held while a change is made and told, so that each subscriber hears all changes in order.
     subscribers: Mutex<Vec<Subscriber>>,
     follower: Mutex<Option<AbortHandle>>,
@@ -192,6 +201,7 @@ impl Copy {
         let copy = Arc::new(Self {
             state: RwLock::default(),
             synced: watch::Sender::new(false),
+            reached: watch::Sender::new(0),
             subscribers: Mutex::default(),
             follower: Mutex::default(),
         });
@@ -227,10 +237,28 @@ impl Copy {
                 if let Some(seen) = relisted {
                     seen.insert(object.key.clone());
                 }
+                let revision = object.revision;
                 self.change(object.key.clone(), Some(object));
+                // While it is listed anew, objects come in the order of their names, and those that are gone are still
+                // here.
+                if relisted.is_none() {
+                    self.reach(revision);
+                }
             }
-            SourceEvent::Deleted(object) => self.change(object.key.clone(), None),
+            SourceEvent::Deleted(object) => {
+                self.change(object.key.clone(), None);
+                self.reach(object.revision);
+            }
+            SourceEvent::Reached(revision) => self.reach(revision),
         }
+    }
+
+    fn reach(&self, revision: u64) {
+        self.reached.send_if_modified(|reached| {
+            let further = revision > *reached;
+            *reached = revision.max(*reached);
+            further
+        });
     }
 
     fn change(&self, key: ObjectKey, new: Option<Arc<Object>>) {
@@ -367,5 +395,37 @@ mod tests {
         assert_eq!(informer.list_in("n").len(), 2);
         let view = informer.get("n", "a").expect("present");
         assert_eq!(view.data.as_ref().and_then(|d| d.get("revision")).map(String::as_str), Some("3"));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_revision_sees_all_that_was_written_before_it() {
+        let (say, script) = mpsc::unbounded_channel();
+        let informers = Informers::new(Arc::new(Script(Mutex::new(Some(script)))));
+        let informer = informers.of::<ConfigMap>();
+        let tell = |event| say.send(event).expect("the informer listens");
+        let is_reached = |revision| {
+            let informer = informer.clone();
+            async move {
+                tokio::select! {
+                    biased;
+                    () = informer.reached(revision) => true,
+                    () = async { while informer.list().len() < 3 { tokio::task::yield_now().await } } => false,
+                }
+            }
+        };
+
+        tell(SourceEvent::Applied(object("a", 3, "u")));
+        informer.reached(3).await;
+        tell(SourceEvent::Restart);
+        tell(SourceEvent::Applied(object("b", 9, "u")));
+        tell(SourceEvent::Applied(object("c", 5, "u")));
+        assert!(!is_reached(9).await, "b is here, but what else was written before 9 isn't known yet");
+        tell(SourceEvent::Synced);
+        tell(SourceEvent::Reached(9));
+        informer.reached(9).await;
+        assert_eq!(informer.list().len(), 2, "a is gone");
+        tell(SourceEvent::Deleted(object("b", 11, "u")));
+        informer.reached(10).await;
+        assert_eq!(informer.list().len(), 1);
     }
 }

@@ -32,6 +32,9 @@ pub enum SourceEvent {
     /// Forget what isn't repeated before the next `Synced`.
     Restart,
     Synced,
+    /// All changes up to this revision have been said. Each object's own revision says so too, so this is needed only
+    /// where there was none to say, as after a listing.
+    Reached(u64),
     Applied(Arc<Object>),
     Deleted(Arc<Object>),
 }
