@@ -85,6 +85,11 @@ impl Kind {
         acted_on: false,
     };
 
+    /// As in an object's `apiVersion`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
+    }
+
     /// The kind under whose resource objects of this kind are kept.
     pub fn storage(&'static self) -> &'static Self {
         self.stored_as.map_or(self, |stored| stored.kind)

@@ -11,6 +11,11 @@ pub(crate) enum Error {
     Unfinished { failures: String },
     #[error("the controller's code panicked")]
     Panic,
+    #[error("the owner is being deleted and adopts nothing")]
+    OwnerGone,
+    /// What a set's condition says too.
+    #[error("{0}")]
+    Pods(String),
 }
 
 /// Names the step at which the API refused: `.step("updating the status")?`.
@@ -45,13 +50,21 @@ pub(crate) fn unless_gone<T>(outcome: Result<T, kube::Error>) -> Result<Option<T
 pub(crate) fn unless_there_or_terminating<T>(outcome: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
     match outcome {
         Ok(value) => Ok(Some(value)),
-        Err(error) if matches!(code(&error), Some(404 | 409)) || is_terminating(&error) => Ok(None),
+        Err(error) if matches!(code(&error), Some(404 | 409)) || is_namespace_terminating(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn is_terminating(error: &kube::Error) -> bool {
+/// What the API server said, without the client's own words; upstream's events and conditions quote it so.
+pub(crate) fn message(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The request failed since the namespace is being deleted: nothing will ever be made in it.
+pub(crate) fn is_namespace_terminating(error: &kube::Error) -> bool {
     let kube::Error::Api(status) = error else { return false };
-    let causes = status.details.iter().flat_map(|details| &details.causes);
-    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+    status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == "NamespaceTerminating")
 }

@@ -4,17 +4,23 @@
 //! and the rights of its own service account. What they read is one copy of the objects for all of them, which
 //! kube-controller-manager's identity may follow, as upstream.
 #![forbid(unsafe_code)]
-// Until the first controller stands in the table.
-#![allow(dead_code)]
 
+mod collection;
 mod controller;
 mod error;
 mod garbage_collector;
 mod namespace;
+mod owner;
+mod pod;
+mod replicas;
+mod replicaset;
+mod replication;
 mod resources;
 mod root_ca;
 mod service_account;
 mod service_account_token;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -27,6 +33,8 @@ use controller::{Context, Controller, MANAGER};
 const CONTROLLERS: &[Controller] = &[
     garbage_collector::CONTROLLER,
     namespace::CONTROLLER,
+    replicaset::CONTROLLER,
+    replication::CONTROLLER,
     root_ca::CONTROLLER,
     service_account::CONTROLLER,
     service_account_token::CONTROLLER,

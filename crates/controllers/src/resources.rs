@@ -16,7 +16,7 @@ pub(crate) fn api(client: &kube::Client, kind: &Kind, namespace: &str) -> Api<Dy
     let resource = ApiResource {
         group: kind.group.into(),
         version: kind.version.into(),
-        api_version: api_version(kind),
+        api_version: kind.api_version(),
         kind: kind.kind.into(),
         plural: kind.plural.into(),
     };
@@ -24,11 +24,6 @@ pub(crate) fn api(client: &kube::Client, kind: &Kind, namespace: &str) -> Api<Dy
         "" => Api::all_with(client.clone(), &resource),
         namespace => Api::namespaced_with(client.clone(), namespace, &resource),
     }
-}
-
-/// `v1`, `apps/v1`.
-pub(crate) fn api_version(kind: &Kind) -> String {
-    if kind.group.is_empty() { kind.version.into() } else { format!("{}/{}", kind.group, kind.version) }
 }
 
 /// Kinds whose objects come and go, each object under one of them only. Events are left out, as upstream leaves them
@@ -62,7 +57,7 @@ pub(crate) async fn follow(informers: &Informers, kinds: impl Iterator<Item = &'
 pub(crate) fn reference(kind: &Kind, object: &Object) -> k8s_openapi::api::core::v1::ObjectReference {
     let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     k8s_openapi::api::core::v1::ObjectReference {
-        api_version: Some(api_version(kind)),
+        api_version: Some(kind.api_version()),
         kind: Some(kind.kind.into()),
         namespace: said(&object.meta.namespace),
         name: said(&object.meta.name),

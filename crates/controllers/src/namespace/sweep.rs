@@ -7,7 +7,7 @@ use tug_api::Kind;
 use tug_api::kinds::{self, core};
 
 use super::conditions::Content;
-use crate::resources::{api, api_version};
+use crate::resources::api;
 
 /// Kinds at once.
 const AT_ONCE: usize = 16;
@@ -72,7 +72,7 @@ fn count(content: &mut Content, kind: &Kind, namespace: &str, left: &[ObjectMeta
     if left.iter().any(|metadata| metadata.deletion_timestamp.is_none()) {
         let resource = match kind.group {
             "" => format!("/{}, Resource={}", kind.version, kind.plural),
-            _ => format!("{}, Resource={}", api_version(kind), kind.plural),
+            _ => format!("{}, Resource={}", kind.api_version(), kind.plural),
         };
         let why = format!("unexpected items still remain in namespace: {namespace} for gvr: {resource}");
         content.failures.push(why);

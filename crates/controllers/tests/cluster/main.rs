@@ -2,5 +2,6 @@
 
 mod garbage_collector;
 mod namespace;
+mod replicas;
 mod service_accounts;
 mod support;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -65,6 +65,18 @@ impl ControlPlane {
         api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("patched");
     }
 
+    /// A merge patch of the status.
+    pub async fn patch_status(&self, object: &Value, patch: Value) {
+        let (kind, key) = place(object);
+        let api = self.api(kind, &key.namespace);
+        api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("patched");
+    }
+
+    pub async fn list(&self, kind: &Kind, namespace: &str) -> Vec<Value> {
+        let list = self.api(kind, namespace).list(&ListParams::default()).await.expect("a list");
+        list.items.into_iter().map(|object| with_kind(kind, serde_json::to_value(object).expect("JSON"))).collect()
+    }
+
     /// The object as it is, if it is.
     pub async fn get(&self, object: &Value) -> Option<Value> {
         let (kind, key) = place(object);
@@ -103,6 +115,22 @@ impl ControlPlane {
         })
     }
 
+    /// Returns once so many objects of a namespace are as `is_so` says.
+    #[track_caller]
+    pub fn until_many(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        count: usize,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> impl Future<Output = Vec<Value>> {
+        self.wait(kind, move |informer| {
+            let objects = informer.objects_in(namespace).into_iter().map(|object| object.value().expect("JSON"));
+            let found: Vec<_> = objects.filter(|object| is_so(object)).collect();
+            (found.len() == count).then_some(found)
+        })
+    }
+
     #[track_caller]
     fn wait<T>(&self, kind: &'static Kind, find: impl Fn(&Informer<Value>) -> Option<T>) -> impl Future<Output = T> {
         let caller = std::panic::Location::caller();
@@ -134,11 +162,10 @@ impl ControlPlane {
     }
 
     pub fn api(&self, kind: &Kind, namespace: &str) -> Api<DynamicObject> {
-        let group = kind.group;
         let resource = ApiResource {
-            group: group.into(),
+            group: kind.group.into(),
             version: kind.version.into(),
-            api_version: if group.is_empty() { kind.version.into() } else { format!("{group}/{}", kind.version) },
+            api_version: kind.api_version(),
             kind: kind.kind.into(),
             plural: kind.plural.into(),
         };
@@ -147,6 +174,13 @@ impl ControlPlane {
             false => Api::all_with(self.admin.client.clone(), &resource),
         }
     }
+}
+
+/// Items of lists don't say what they are.
+fn with_kind(kind: &Kind, mut object: Value) -> Value {
+    object["apiVersion"] = kind.api_version().into();
+    object["kind"] = kind.kind.into();
+    object
 }
 
 fn place(object: &Value) -> (&'static Kind, ObjectKey) {
