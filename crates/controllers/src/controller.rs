@@ -34,7 +34,6 @@ pub(crate) struct Context {
     pub client: kube::Client,
     /// All controllers' together.
     pub informers: Informers,
-    #[allow(dead_code, reason = "the first controllers have nothing to set")]
     pub settings: Arc<Settings>,
 }
 

@@ -10,8 +10,12 @@ mod controller;
 mod error;
 mod garbage_collector;
 mod namespace;
+mod node_lifecycle;
 mod owner;
 mod pod;
+mod pod_gc;
+mod pod_status;
+mod pods_on_nodes;
 mod replicas;
 mod replicaset;
 mod replication;
@@ -19,10 +23,13 @@ mod resources;
 mod root_ca;
 mod service_account;
 mod service_account_token;
+mod taint_eviction;
+mod taints;
 #[cfg(test)]
 mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tug_client::Cluster;
@@ -33,11 +40,14 @@ use controller::{Context, Controller, MANAGER};
 const CONTROLLERS: &[Controller] = &[
     garbage_collector::CONTROLLER,
     namespace::CONTROLLER,
+    node_lifecycle::CONTROLLER,
+    pod_gc::CONTROLLER,
     replicaset::CONTROLLER,
     replication::CONTROLLER,
     root_ca::CONTROLLER,
     service_account::CONTROLLER,
     service_account_token::CONTROLLER,
+    taint_eviction::CONTROLLER,
 ];
 
 /// What people set, by the names of kube-controller-manager's flags.
@@ -47,6 +57,14 @@ pub struct Settings {
     pub max_endpoints_per_slice: usize,
     /// PEM certificates by which pods know the API server.
     pub root_ca: String,
+    /// A node that wasn't heard of for so long is unknown.
+    pub node_monitor_grace_period: Duration,
+    /// The same for a new node that has never said how it is.
+    pub node_startup_grace_period: Duration,
+    /// Finished pods past so many are deleted; 0 keeps all.
+    pub terminated_pod_gc_threshold: usize,
+    /// How long pods wait for a node that is gone to come back. No flag upstream.
+    pub node_quarantine: Duration,
 }
 
 /// Who speaks to the API.
@@ -60,7 +78,14 @@ pub enum Identity {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { max_endpoints_per_slice: 100, root_ca: String::new() }
+        Self {
+            max_endpoints_per_slice: 100,
+            root_ca: String::new(),
+            node_monitor_grace_period: Duration::from_secs(50),
+            node_startup_grace_period: Duration::from_secs(60),
+            terminated_pod_gc_threshold: 12500,
+            node_quarantine: Duration::from_secs(40),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod garbage_collector;
 mod namespace;
+mod nodes;
 mod replicas;
 mod service_accounts;
 mod support;

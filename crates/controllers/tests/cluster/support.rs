@@ -26,6 +26,10 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     pub async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub async fn start_with(settings: Settings) -> Self {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = TempDir::new().expect("a directory");
@@ -39,7 +43,7 @@ impl ControlPlane {
                 Identity::Account(name) => User::service_account("kube-system", name, ""),
             })
         };
-        let settings = Settings { root_ca: server.pki().ca_pem().into(), ..Settings::default() };
+        let settings = Settings { root_ca: server.pki().ca_pem().into(), ..settings };
         let controllers = tug_controllers::start(door, settings);
         let admin = server.cluster(User::admin());
         Self { server, admin, _controllers: controllers, _dir: dir }
@@ -75,6 +79,14 @@ impl ControlPlane {
     pub async fn list(&self, kind: &Kind, namespace: &str) -> Vec<Value> {
         let list = self.api(kind, namespace).list(&ListParams::default()).await.expect("a list");
         list.items.into_iter().map(|object| with_kind(kind, serde_json::to_value(object).expect("JSON"))).collect()
+    }
+
+    /// A strategic patch of the status, as kubelets send it.
+    pub async fn say_status(&self, object: &Value, status: Value) {
+        let (kind, key) = place(object);
+        let patch = Patch::Strategic(serde_json::json!({ "status": status }));
+        let api = self.api(kind, &key.namespace);
+        api.patch_status(&key.name, &PatchParams::default(), &patch).await.expect("patched");
     }
 
     /// The object as it is, if it is.
