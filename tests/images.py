@@ -1,7 +1,6 @@
 """Makes the images that the tests run, from Debian's packages, as `docker save` archives.
 
-Each image is a dictionary of files to put in its one layer and a configuration; nothing is downloaded beyond the
-packages that `make deps` installs.
+An image is one layer of files and a configuration.
 """
 
 import hashlib
@@ -12,34 +11,27 @@ import pathlib
 import subprocess
 import tarfile
 
+import debian
+
 HERE = pathlib.Path(__file__).parent
 
 
-def libraries(*programs):
-    """Shared libraries that the programs load, the loader included."""
-    found = set()
-    for program in programs:
-        for line in subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout.splitlines():
-            for word in line.split():
-                if word.startswith("/"):
-                    found.add(word)
-    return sorted(found)
-
-
-def package_files(*packages):
-    """Regular files and links of Debian packages, without documentation."""
-    files = []
-    for package in packages:
-        listing = subprocess.run(["dpkg", "-L", package], capture_output=True, text=True, check=True).stdout
-        for path in listing.splitlines():
-            if os.path.isfile(path) and not path.startswith(("/usr/share/doc", "/usr/share/man", "/usr/share/lintian")):
-                files.append(path)
-    return files
-
-
-PASSWD = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\nwww-data:x:33:33:www:/var/www:/bin/false\nredis:x:101:101:redis:/data:/bin/false\n"
-GROUP = "root:x:0:\nnogroup:x:65534:\nwww-data:x:33:\nredis:x:101:\ntty:x:5:\n"
-APPLETS = "sh ls cat echo sleep true false env id mkdir rm cp mv touch grep sed awk wc head tail ps top df mount umount ping nslookup wget nc httpd hostname ip vi chmod chown ln date dd tar find xargs test kill printf seq stat tr uname sync yes timeout tee sort uniq cut which du stty tty whoami md5sum sha256sum".split()
+PASSWD = """root:x:0:0:root:/root:/bin/sh
+nobody:x:65534:65534:nobody:/:/bin/false
+www-data:x:33:33:www:/var/www:/bin/false
+redis:x:101:101:redis:/data:/bin/false
+"""
+GROUP = """root:x:0:
+tty:x:5:
+www-data:x:33:
+redis:x:101:
+nogroup:x:65534:
+"""
+APPLETS = """
+awk cat chmod chown cp cut date dd df du echo env false find grep head hostname httpd id ip kill ln ls md5sum mkdir
+mount mv nc nslookup ping printf ps readlink rm sed seq sh sha256sum sleep sort stat stty sync tail tar tee test timeout
+top touch tr true tty umount uname uniq vi wc wget which whoami xargs yes
+""".split()
 
 
 class Layer:
@@ -47,8 +39,10 @@ class Layer:
         self.bytes = io.BytesIO()
         self.tar = tarfile.open(fileobj=self.bytes, mode="w", format=tarfile.PAX_FORMAT)
         self.seen = set()
-        for directory, mode in [("tmp", 0o1777), ("etc", 0o755), ("var/run", 0o755), ("root", 0o700), ("dev", 0o755), ("proc", 0o755), ("sys", 0o755)]:
-            self.directory(directory, mode)
+        for directory in ["etc", "var/run", "dev", "proc", "sys"]:
+            self.directory(directory)
+        self.directory("tmp", 0o1777)
+        self.directory("root", 0o700)
         self.text("etc/passwd", PASSWD)
         self.text("etc/group", GROUP)
 
@@ -60,11 +54,13 @@ class Layer:
                 continue
             self.seen.add(name)
             info = tarfile.TarInfo(name)
-            info.type, info.mode, info.uid = tarfile.DIRTYPE, (mode if i == len(parts) else 0o755), uid if i == len(parts) else 0
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            if i == len(parts):
+                info.mode, info.uid = mode, uid
             self.tar.addfile(info)
 
     def text(self, path, text, mode=0o644):
-        self.directory(os.path.dirname(path)) if os.path.dirname(path) else None
+        self.directory(os.path.dirname(path))
         data = text.encode()
         info = tarfile.TarInfo(path)
         info.size, info.mode = len(data), mode
@@ -76,8 +72,8 @@ class Layer:
         info.type, info.linkname, info.mode = tarfile.SYMTYPE, target, 0o777
         self.tar.addfile(info)
 
-    def file(self, source, path=None):
-        path = (path or source).strip("/")
+    def file(self, source, path):
+        path = path.strip("/")
         if path in self.seen:
             return
         self.seen.add(path)
@@ -88,8 +84,13 @@ class Layer:
             info.mode = os.fstat(content.fileno()).st_mode & 0o777
             self.tar.addfile(info, content)
 
+    def debian(self, path):
+        """A file of Debian's packages, and the libraries that it loads."""
+        for each in [path, *debian.libraries(path)]:
+            self.file(debian.file(each), each)
+
     def busybox(self):
-        self.file("/bin/busybox", "bin/busybox")
+        self.debian("/bin/busybox")
         for applet in APPLETS:
             self.link(f"bin/{applet}", "busybox")
         return self
@@ -114,7 +115,11 @@ def archive(path, names, layer, config):
     config_name = hashlib.sha256(document).hexdigest() + ".json"
     manifest = [{"Config": config_name, "RepoTags": names, "Layers": [f"{digest}/layer.tar"]}]
     with tarfile.open(path, "w") as tar:
-        for name, data in [(config_name, document), (f"{digest}/layer.tar", layer), ("manifest.json", json.dumps(manifest).encode())]:
+        for name, data in [
+            (config_name, document),
+            (f"{digest}/layer.tar", layer),
+            ("manifest.json", json.dumps(manifest).encode()),
+        ]:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
@@ -141,65 +146,88 @@ def busybox():
 
 def nginx(version):
     layer = Layer().busybox()
-    for path in ["/usr/sbin/nginx", "/etc/nginx/mime.types", *libraries("/usr/sbin/nginx")]:
-        layer.file(path)
+    layer.debian("/usr/sbin/nginx")
+    layer.debian("/etc/nginx/mime.types")
     layer.text("etc/nginx/nginx.conf", NGINX_CONF)
     layer.text("usr/share/nginx/html/index.html", f"<title>Welcome to nginx!</title> {version}\n")
     for directory in ["var/lib/nginx", "var/log/nginx"]:
         layer.directory(directory, uid=33)
-    config = {"Env": ENV + [f"NGINX_VERSION={version}"], "Cmd": ["/usr/sbin/nginx"], "ExposedPorts": {"80/tcp": {}}, "StopSignal": "SIGQUIT"}
-    return layer.done(), config
+    return layer.done(), {
+        "Env": ENV + [f"NGINX_VERSION={version}"],
+        "Cmd": ["/usr/sbin/nginx"],
+        "ExposedPorts": {"80/tcp": {}},
+        "StopSignal": "SIGQUIT",
+    }
+
+
+def curl():
+    layer = Layer().busybox()
+    layer.debian("/usr/bin/curl")
+    return layer.done(), {"Env": ENV, "Cmd": ["curl", "--help"]}
 
 
 def redis():
     layer = Layer().busybox()
     for program in ["/usr/bin/redis-check-rdb", "/usr/bin/redis-cli"]:
-        for path in [program, *libraries(program)]:
-            layer.file(path)
+        layer.debian(program)
     layer.link("usr/bin/redis-server", "redis-check-rdb")
     layer.directory("data", uid=101)
-    config = {"Env": ENV, "User": "redis", "WorkingDir": "/data", "Cmd": ["redis-server", "--protected-mode", "no"], "ExposedPorts": {"6379/tcp": {}}, "Volumes": {"/data": {}}}
-    return layer.done(), config
+    return layer.done(), {
+        "Env": ENV,
+        "User": "redis",
+        "WorkingDir": "/data",
+        "Cmd": ["redis-server", "--protected-mode", "no"],
+        "ExposedPorts": {"6379/tcp": {}},
+        "Volumes": {"/data": {}},
+    }
 
 
 def echo(work, version):
     """The server in `echo/main.rs`: it tells its version, its host name and what it was asked."""
     program = work / "echo"
     if not program.exists():
-        command = ["rustc", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o", program, HERE / "echo/main.rs"]
+        options = ["-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols"]
+        command = ["rustc", "--edition=2024", *options, "-o", program, HERE / "echo/main.rs"]
         subprocess.run(command, check=True)
     layer = Layer()
     layer.file(program, "bin/echo-server")
-    return layer.done(), {"Env": ENV + [f"VERSION={version}"], "Entrypoint": ["/bin/echo-server"], "ExposedPorts": {"8080/tcp": {}}}
-
-
-def make(work):
-    """Writes all archives into the directory `work`; returns {name: path}. What is there already is kept."""
-    work.mkdir(parents=True, exist_ok=True)
-    recipes = {
-        "busybox:latest": busybox,
-        "nginx:latest": lambda: nginx("1.22"),
-        "nginx:1.7.9": lambda: nginx("1.7.9"),
-        "nginx:1.8.1-alpine": lambda: nginx("1.8.1"),
-        "redis:latest": redis,
-        "echo:1": lambda: echo(work, "1"),
-        "echo:2": lambda: echo(work, "2"),
+    return layer.done(), {
+        "Env": ENV + [f"VERSION={version}"],
+        "Entrypoint": ["/bin/echo-server"],
+        "ExposedPorts": {"8080/tcp": {}},
     }
-    paths = {}
-    stamp = hashlib.sha256(pathlib.Path(__file__).read_bytes() + (HERE / "echo/main.rs").read_bytes()).hexdigest()[:12]
-    for name, recipe in recipes.items():
-        path = work / (name.replace(":", "_") + f".{stamp}.tar")
-        if not path.exists():
-            layer, config = recipe()
-            partial = path.with_suffix(".partial")
-            archive(partial, [name], layer, config)
-            partial.rename(path)
-        paths[name] = path
-    return paths
+
+
+RECIPES = {
+    "busybox:latest": lambda _: busybox(),
+    "curl:latest": lambda _: curl(),
+    "nginx:latest": lambda _: nginx("1.22"),
+    "nginx:1.7.9": lambda _: nginx("1.7.9"),
+    "nginx:1.8.1-alpine": lambda _: nginx("1.8.1"),
+    "redis:latest": lambda _: redis(),
+    "echo:1": lambda work: echo(work, "1"),
+    "echo:2": lambda work: echo(work, "2"),
+}
+
+
+def make():
+    """{name: path of its archive}. They are made once for each state of the files that they are made from."""
+    sources = [pathlib.Path(__file__), pathlib.Path(debian.__file__), HERE / "echo/main.rs"]
+    stamp = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
+
+    def write(folder):
+        for name, recipe in RECIPES.items():
+            layer, config = recipe(folder)
+            archive(folder / file_name(name), [name], layer, config)
+
+    folder = debian.once(debian.cache() / f"images-{stamp}", write)
+    return {name: folder / file_name(name) for name in RECIPES}
+
+
+def file_name(image):
+    return image.replace(":", "_") + ".tar"
 
 
 if __name__ == "__main__":
-    import sys
-
-    for name, path in make(pathlib.Path(sys.argv[1])).items():
-        print(name, path)
+    for image, path in make().items():
+        print(image, path)
