@@ -30,6 +30,10 @@ impl Collection {
         self.send(self.path.create(&PostParams::default(), json)).await
     }
 
+    pub async fn replace(&self, name: &str, object: &Value) -> Result<Object> {
+        self.send(self.path.replace(name, &PostParams::default(), object.to_string().into())).await
+    }
+
     pub async fn replace_status(&self, name: &str, object: &Value) -> Result<Object> {
         self.send(self.path.replace_subresource("status", name, &PostParams::default(), object.to_string().into()))
             .await

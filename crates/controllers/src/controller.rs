@@ -11,6 +11,7 @@ use tug_client::{Informers, Next, Queue, Recorder};
 
 use crate::Settings;
 use crate::error::{Error, Result};
+use crate::pods::Pods;
 
 /// For a controller that works as kube-controller-manager itself.
 pub(crate) const MANAGER: &str = "";
@@ -34,6 +35,7 @@ pub(crate) struct Context {
     pub client: kube::Client,
     /// All controllers' together.
     pub informers: Informers,
+    pub pods: Arc<Pods>,
     pub settings: Arc<Settings>,
 }
 

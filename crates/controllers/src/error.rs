@@ -13,6 +13,8 @@ pub(crate) enum Error {
     Panic,
     #[error("the owner is being deleted and adopts nothing")]
     OwnerGone,
+    #[error("an object can't be read: {0}")]
+    Unreadable(String),
     /// What a set's condition says too.
     #[error("{0}")]
     Pods(String),

@@ -7,6 +7,7 @@
 
 mod collection;
 mod controller;
+mod deployment;
 mod error;
 mod garbage_collector;
 mod namespace;
@@ -15,6 +16,7 @@ mod owner;
 mod pod;
 mod pod_gc;
 mod pod_status;
+mod pods;
 mod pods_on_nodes;
 mod replicas;
 mod replicaset;
@@ -35,9 +37,11 @@ use tokio::task::JoinSet;
 use tug_client::Cluster;
 
 use controller::{Context, Controller, MANAGER};
+use pods::Pods;
 
 /// All there are. Their order says nothing: all run at once.
 const CONTROLLERS: &[Controller] = &[
+    deployment::CONTROLLER,
     garbage_collector::CONTROLLER,
     namespace::CONTROLLER,
     node_lifecycle::CONTROLLER,
@@ -99,14 +103,20 @@ pub struct Controllers {
 pub fn start(door: impl Fn(Identity) -> Cluster, settings: Settings) -> Controllers {
     let settings = Arc::new(settings);
     let informers = door(Identity::Manager).informers;
+    let pods = Arc::new(Pods::follow(informers.of()));
     let mut tasks = JoinSet::new();
     for controller in CONTROLLERS {
         let identity = match controller.account {
             MANAGER => Identity::Manager,
             account => Identity::Account(account),
         };
-        let (client, informers) = (door(identity).client, informers.clone());
-        tasks.spawn((controller.run)(Context { name: controller.name, client, informers, settings: settings.clone() }));
+        tasks.spawn((controller.run)(Context {
+            name: controller.name,
+            client: door(identity).client,
+            informers: informers.clone(),
+            pods: pods.clone(),
+            settings: settings.clone(),
+        }));
     }
     Controllers { tasks }
 }

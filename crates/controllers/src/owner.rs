@@ -1,9 +1,12 @@
 //! Which objects belong to a controller: those that name it as theirs, those without one that its selector takes. The
 //! rules of upstream's `ControllerRefManager`.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 use tug_api::object::Meta;
-use tug_api::{Kind, Object, Selector};
+use tug_api::{Kind, Object, ObjectKey, Selector};
+use tug_client::{Change, Informer};
 
 use crate::collection::Collection;
 use crate::error::{Error, Result, Step, code};
@@ -111,6 +114,65 @@ impl Owner<'_> {
             // Gone, or another object of that name, or without the reference already.
             Err(error) if matches!(code(&error), Some(404 | 409 | 422)) => Ok(0),
             other => other.map(|_| 0).step("releasing"),
+        }
+    }
+}
+
+/// The owners of a kind that a change of an object concerns: those that have or had it; for an object without a
+/// controller any that may want it.
+pub(crate) fn to_wake(kind: &Kind, owners: &Informer<Value>, change: &Change) -> Vec<ObjectKey> {
+    let api_version = kind.api_version();
+    let controller = |object: &Arc<Object>| {
+        let owner = object.meta.controller()?;
+        let is_one = owner.kind == kind.kind && owner.api_version == api_version;
+        is_one.then(|| ObjectKey::new(&object.key.namespace, &owner.name))
+    };
+    let mut keys: Vec<_> = [&change.old, &change.new].into_iter().flatten().filter_map(controller).collect();
+    keys.dedup();
+    let Some(new) = change.new.as_ref().filter(|object| object.meta.controller().is_none()) else { return keys };
+    let is_orphaned = |old: &Arc<Object>| old.meta.controller().is_some() || old.meta.labels != new.meta.labels;
+    if change.old.as_ref().is_none_or(is_orphaned) {
+        keys.extend(owners.objects_in(&new.key.namespace).iter().map(|owner| owner.key.clone()));
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use tug_api::kinds::apps::REPLICA_SET;
+
+    use super::*;
+    use crate::testing::object;
+
+    /// Upstream's `ClaimObject`, and its tests `TestClaimPods`.
+    #[test]
+    fn labels_and_references_decide_together() {
+        let selector = Selector::parse("app=a").expect("a selector");
+        let deleting = json!({ "deletionTimestamp": "2030-01-01T00:00:00Z" });
+        let owned_by = |uid: &str| json!([{ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": uid, "controller": true }]);
+        let cases = [
+            ("its own", "a", owned_by("o"), false, false, Claim::Mine),
+            ("its own, being deleted", "a", owned_by("o"), false, true, Claim::Mine),
+            ("its own no more", "b", owned_by("o"), false, false, Claim::Release),
+            ("its own no more, but the owner goes", "b", owned_by("o"), true, false, Claim::Foreign),
+            ("another's", "a", owned_by("other"), false, false, Claim::Foreign),
+            ("nobody's", "a", json!([]), false, false, Claim::Adopt),
+            ("nobody's, with other labels", "b", json!([]), false, false, Claim::Foreign),
+            ("nobody's, but the owner goes", "a", json!([]), true, false, Claim::Foreign),
+            ("nobody's, being deleted", "a", json!([]), false, true, Claim::Foreign),
+        ];
+        for (case, label, references, owner_goes, goes, expected) in cases {
+            let with = |mut metadata: Value, goes: bool| {
+                if goes {
+                    metadata["deletionTimestamp"] = deleting["deletionTimestamp"].clone();
+                }
+                json!({ "metadata": metadata })
+            };
+            let owner = object("o", &with(json!({}), owner_goes));
+            let candidate =
+                object("p", &with(json!({ "labels": { "app": label }, "ownerReferences": references }), goes));
+            let owner = Owner { kind: &REPLICA_SET, object: &owner, selector: &selector };
+            assert_eq!(owner.claim(&candidate.meta), expected, "{case}");
         }
     }
 }

@@ -1,15 +1,11 @@
-//! What controllers look at in a pod, decoded without the rest, and an index of all pods.
+//! What controllers look at in a pod, decoded without the rest.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1;
-use parking_lot::RwLock;
 use serde::Deserialize;
-use tug_api::{Object, ObjectKey};
-use tug_client::Informer;
+use tug_api::Object;
 
 /// One revision of a pod.
 #[derive(Clone)]
@@ -160,50 +156,5 @@ impl Pod {
 
     pub fn created(&self) -> Option<Timestamp> {
         self.object.meta.creation_timestamp.as_ref()?.parse().ok()
-    }
-}
-
-/// All pods, in groups.
-pub(crate) struct PodIndex {
-    groups: RwLock<HashMap<String, BTreeMap<ObjectKey, Pod>>>,
-    group_of: fn(&Object) -> &str,
-}
-
-/// The uid of the controller, or the namespace of a pod that has none.
-pub(crate) fn by_controller(pod: &Object) -> &str {
-    pod.meta.controller().map_or(&pod.key.namespace, |owner| &owner.uid)
-}
-
-impl PodIndex {
-    /// Follows the informer. Who subscribes to it afterwards hears of changes that are in the index already.
-    pub fn new(pods: &Informer<v1::Pod>, group_of: fn(&Object) -> &str) -> Arc<Self> {
-        let index = Arc::new(Self { groups: RwLock::default(), group_of });
-        let follower = index.clone();
-        pods.subscribe(move |change| follower.put(change.old.as_deref(), change.new.as_ref()));
-        index
-    }
-
-    pub fn group(&self, name: &str) -> Vec<Pod> {
-        self.groups.read().get(name).into_iter().flat_map(BTreeMap::values).cloned().collect()
-    }
-
-    fn put(&self, old: Option<&Object>, new: Option<&Arc<Object>>) {
-        let mut groups = self.groups.write();
-        if let Some(old) = old {
-            let name = (self.group_of)(old);
-            if let Some(group) = groups.get_mut(name) {
-                group.remove(&old.key);
-                if group.is_empty() {
-                    groups.remove(name);
-                }
-            }
-        }
-        let Some(new) = new else { return };
-        match Pod::read(new.clone()) {
-            Ok(pod) => {
-                groups.entry((self.group_of)(new).to_owned()).or_default().insert(new.key.clone(), pod);
-            }
-            Err(error) => tracing::warn!(pod = %new.key, %error, "a pod can't be read"),
-        }
     }
 }

@@ -8,17 +8,18 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{self, ObjectReference};
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde_json::Value;
 use tug_api::kinds::core::POD;
 use tug_api::{Kind, Object, ObjectKey};
-use tug_client::{Change, Informer, Next, Queue, Recorder, Scope};
+use tug_client::{Informer, Next, Queue, Recorder, Scope};
 
 use crate::collection::Collection;
 use crate::controller::Context;
 use crate::error::{Error, Result, Step, code, is_namespace_terminating, message};
-use crate::owner::Owner;
-use crate::pod::{Pod, PodIndex, by_controller};
+use crate::owner::{self, Owner};
+use crate::pod::Pod;
+use crate::pods::Pods;
 use crate::resources::reference;
 
 use set::Set;
@@ -34,8 +35,7 @@ struct Replicas {
     client: kube::Client,
     recorder: Recorder,
     sets: Informer<Value>,
-    pods: Informer<v1::Pod>,
-    index: Arc<PodIndex>,
+    pods: Arc<Pods>,
 }
 
 /// What became of a number of writes: the revision of the last one, and why one failed.
@@ -52,35 +52,18 @@ pub(crate) async fn run(context: Context, kind: &'static Kind, component: &'stat
         plural: kind.plural.into(),
         ..Scope::default()
     };
-    let (sets, pods) = (context.informers.untyped(scope), context.informers.of());
-    let index = PodIndex::new(&pods, by_controller);
+    let (sets, pods) = (context.informers.untyped(scope), context.pods.clone());
     let queue = Queue::new();
     let add = queue.clone();
     sets.subscribe(move |change| add.add(change.object().key.clone()));
     let (add, of_pod) = (queue.clone(), sets.clone());
-    pods.subscribe(move |change| sets_to_wake(kind, change, &of_pod).into_iter().for_each(|key| add.add(key)));
+    pods.informer
+        .subscribe(move |change| owner::to_wake(kind, &of_pod, change).into_iter().for_each(|key| add.add(key)));
     sets.synced().await;
-    pods.synced().await;
+    pods.informer.synced().await;
     let (client, recorder) = (context.client.clone(), context.recorder(component));
-    let replicas = Replicas { kind, client, recorder, sets, pods, index };
+    let replicas = Replicas { kind, client, recorder, sets, pods };
     context.work(queue, WORKERS, |key| replicas.reconcile(key)).await;
-}
-
-/// Those that have or had the pod; for one that has no controller any that may want it.
-fn sets_to_wake(kind: &Kind, change: &Change, sets: &Informer<Value>) -> Vec<ObjectKey> {
-    let controller = |pod: &Arc<Object>| {
-        let owner =
-            pod.meta.controller().filter(|owner| owner.kind == kind.kind && owner.api_version == kind.api_version())?;
-        Some(ObjectKey::new(&pod.key.namespace, &owner.name))
-    };
-    let mut keys: Vec<_> = [&change.old, &change.new].into_iter().flatten().filter_map(controller).collect();
-    keys.dedup();
-    let Some(new) = change.new.as_ref().filter(|pod| pod.meta.controller().is_none()) else { return keys };
-    let orphaned = |old: &Arc<Object>| old.meta.controller().is_some() || old.meta.labels != new.meta.labels;
-    if change.old.as_ref().is_none_or(orphaned) {
-        keys.extend(sets.objects_in(&new.key.namespace).iter().map(|set| set.key.clone()));
-    }
-    keys
 }
 
 // === impl Replicas ===
@@ -98,15 +81,16 @@ impl Replicas {
         let owner = Owner { kind: self.kind, object: &object, selector: &set.selector };
         let owners = Collection::new(&self.client, self.kind, &key.namespace);
         let theirs = Collection::new(&self.client, &POD, &key.namespace);
-        let candidates = [&object.meta.uid, &key.namespace].into_iter().flat_map(|group| self.index.group(group));
-        let active = candidates.filter(Pod::is_active).collect();
+        let mut active = self.pods.controlled_by(&object.meta.uid);
+        active.extend(self.pods.orphans_in(&key.namespace));
+        active.retain(Pod::is_active);
         let (pods, claimed) = owner.claim_all(&owners, &theirs, active).await?;
         let outcome = match object.meta.deletion_timestamp {
             Some(_) => Outcome::default(),
             None => self.manage(&owner, &set, &theirs, pods).await,
         };
         // What was written is known before the pods are counted again, here or the next time: never one too many.
-        self.pods.reached(outcome.revision.max(claimed)).await;
+        self.pods.informer.reached(outcome.revision.max(claimed)).await;
         let next = self.update_status(&owners, &set, &object, outcome.failure.as_deref()).await?;
         match outcome.failure {
             Some(failure) => Err(Error::Pods(failure)),
@@ -169,7 +153,7 @@ impl Replicas {
         let Some(controller) = object.meta.controller() else { return Vec::new() };
         let uids = self.sets.owned_by(&controller.uid);
         let uids = uids.iter().filter_map(|set| set["metadata"]["uid"].as_str());
-        uids.flat_map(|uid| self.index.group(uid)).collect()
+        uids.flat_map(|uid| self.pods.controlled_by(uid)).collect()
     }
 
     /// Writes the status if it isn't what it should be; asks to be called when the next pod becomes available.
@@ -181,14 +165,14 @@ impl Replicas {
         failure: Option<&str>,
     ) -> Result<Next> {
         let now = Timestamp::now();
-        let mut own = self.index.group(&object.meta.uid);
+        let mut own = self.pods.controlled_by(&object.meta.uid);
         own.retain(|pod| set.selector.matches(&pod.object.meta.labels));
         let terminating = own.iter().filter(|pod| pod.is_terminating()).count();
         own.retain(Pod::is_active);
         let status = set.next_status(&own, terminating, failure, now);
         if status != set.status {
-            let mut value = object.value().map_err(|error| Error::Pods(error.to_string()))?;
-            value["status"] = serde_json::to_value(status).map_err(|error| Error::Pods(error.to_string()))?;
+            let mut value = object.value().map_err(|error| Error::Unreadable(error.to_string()))?;
+            value["status"] = serde_json::to_value(status).map_err(|error| Error::Unreadable(error.to_string()))?;
             match sets.replace_status(&set.name, &value).await {
                 Ok(written) => self.sets.reached(written.revision).await,
                 // It has changed or gone meanwhile: that change calls again.

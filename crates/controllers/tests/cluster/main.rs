@@ -1,5 +1,6 @@
 //! Each controller against an API server of its own, with a store on disk: what users would see, never how it came.
 
+mod deployments;
 mod garbage_collector;
 mod namespace;
 mod nodes;

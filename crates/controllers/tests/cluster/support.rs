@@ -1,12 +1,16 @@
 //! A control plane for each test: an API server, all controllers, and an administrator who makes and watches objects.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
-use serde_json::Value;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tug_api::{Kind, ObjectKey, kinds};
 use tug_apiserver::auth::User;
 use tug_apiserver::{Config, Server};
@@ -202,4 +206,87 @@ fn place(object: &Value) -> (&'static Kind, ObjectKey) {
     let kind = kinds::by_kind(group, version, &text(&object["kind"])).expect("a kind of the table");
     let metadata = &object["metadata"];
     (kind, ObjectKey::new(text(&metadata["namespace"]), text(&metadata["name"])))
+}
+
+/// Makes pods ready as they come, but for those whose image is `broken`, and counts those that are: a node without
+/// containers.
+pub struct Kubelet {
+    counts: Arc<Mutex<Counts>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Ready ones and not; those being deleted count no more.
+    pods: HashMap<ObjectKey, bool>,
+    /// The least that should be ready, and the most that should be at all.
+    bounds: Option<(usize, usize)>,
+    broken: Vec<(usize, usize)>,
+}
+
+impl Kubelet {
+    pub fn start(plane: &ControlPlane) -> Self {
+        let pods = plane.admin.informers.of::<Pod>();
+        let counts = Arc::new(Mutex::new(Counts::default()));
+        let (arrived, mut arrivals) = mpsc::unbounded_channel();
+        let seen = counts.clone();
+        pods.subscribe(move |change| {
+            let pod = change.object().value().expect("JSON");
+            let is_ready = pod["status"]["conditions"].as_array().is_some_and(|conditions| !conditions.is_empty());
+            let is_going = change.new.is_none() || pod["metadata"]["deletionTimestamp"].is_string();
+            seen.lock().see(&change.object().key, (!is_going).then_some(is_ready));
+            if !is_going && !is_ready && pod["spec"]["containers"][0]["image"] != "broken" {
+                // It fails at the test's end only.
+                let _ = arrived.send(change.object().key.clone());
+            }
+        });
+        let client = plane.admin.client.clone();
+        let task = tokio::spawn(async move {
+            // Holds the informer, too.
+            let _pods = pods;
+            while let Some(key) = arrivals.recv().await {
+                let api = Api::<Pod>::namespaced(client.clone(), &key.namespace);
+                let ready = json!({ "type": "Ready", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z" });
+                let status = json!({ "status": { "phase": "Running", "conditions": [ready] } });
+                // It may be gone by now.
+                let _ = api.patch_status(&key.name, &PatchParams::default(), &Patch::Merge(status)).await;
+            }
+        });
+        Self { counts, task }
+    }
+
+    /// From now on at least so many pods should be ready, and at most so many there.
+    pub fn expect_between(&self, ready: usize, all: usize) {
+        self.counts.lock().bounds = Some((ready, all));
+    }
+
+    #[track_caller]
+    pub fn assert_kept(&self) {
+        let counts = self.counts.lock();
+        assert!(
+            counts.broken.is_empty(),
+            "{:?} were ready of those there, which is not within {:?}",
+            counts.broken,
+            counts.bounds
+        );
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Counts {
+    fn see(&mut self, key: &ObjectKey, ready: Option<bool>) {
+        match ready {
+            Some(ready) => self.pods.insert(key.clone(), ready),
+            None => self.pods.remove(key),
+        };
+        let (ready, all) = (self.pods.values().filter(|ready| **ready).count(), self.pods.len());
+        if self.bounds.is_some_and(|(least, most)| ready < least || all > most) {
+            self.broken.push((ready, all));
+        }
+    }
 }
