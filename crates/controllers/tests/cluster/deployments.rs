@@ -138,19 +138,18 @@ async fn recreate_waits_for_the_last_old_pod() {
     let _kubelet = Kubelet::start(&plane);
     let mut wanted = deployment(2, "one");
     wanted["spec"]["strategy"] = json!({ "type": "Recreate" });
-    wanted["spec"]["template"]["metadata"]["finalizers"] = json!(["example.com/held"]);
+    // Bound to a node, whose kubelet takes its time.
+    wanted["spec"]["template"]["spec"]["nodeName"] = json!("n");
     let web = plane.create(wanted).await;
     plane.until(&web, complete(2, "1")).await;
-    let mut update = image("two");
-    update["spec"]["template"]["metadata"] = json!({ "finalizers": null });
-    plane.patch(&web, update).await;
+    plane.patch(&web, image("two")).await;
     let going = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_string();
     let held = plane.until_many(&POD, "default", 2, going).await;
     for (n, pod) in held.iter().enumerate() {
         // The set's status tells nothing of pods that are going: the last one's end does.
         plane.until(&web, |web| web["status"]["replicas"].as_i64().unwrap_or(0) == 0).await;
         assert_eq!(plane.list(&POD, "default").await.len(), 2 - n, "no new pod yet");
-        plane.patch(pod, json!({ "metadata": { "finalizers": null } })).await;
+        plane.delete(pod, &DeleteParams::default().grace_period(0)).await;
     }
     plane.until(&web, complete(2, "2")).await;
     assert!(plane.list(&POD, "default").await.iter().all(|pod| image_of(pod) == "two"));
