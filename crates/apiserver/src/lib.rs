@@ -11,6 +11,7 @@ pub mod bootstrap;
 mod cache;
 mod codec;
 mod endpoints;
+mod expiry;
 mod handlers;
 mod http_server;
 mod local;

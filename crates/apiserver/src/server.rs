@@ -21,7 +21,7 @@ use crate::objects::Objects;
 use crate::pki::{self, Pki};
 use crate::registry::Registry;
 use crate::status::Status;
-use crate::{bootstrap, http_server, local};
+use crate::{bootstrap, expiry, http_server, local};
 
 /// Changes older than this can't be listed or watched from, as upstream.
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
@@ -41,6 +41,8 @@ pub struct Config {
     pub advertise: IpAddr,
     /// Further names and addresses for the serving certificate.
     pub extra_sans: Vec<String>,
+    /// Events are deleted this long after they last happened.
+    pub event_ttl: Duration,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,7 @@ impl Config {
             node_ports: 30000..=32767,
             advertise: Ipv4Addr::LOCALHOST.into(),
             extra_sans: Vec::new(),
+            event_ttl: Duration::from_secs(3600),
         }
     }
 
@@ -122,6 +125,7 @@ impl Server {
         for listener in listeners {
             tasks.spawn(http_server::serve(api.clone(), listener, tls.clone(), tasks.clone()));
         }
+        tasks.spawn(expiry::run(api.registry.clone(), config.event_ttl, stop.clone()));
         tasks.spawn(compact(store, stop));
         let server = Arc::new(Self { api, addresses, tasks });
         if let Err(status) = bootstrap::ensure(&access, advertise).await {
