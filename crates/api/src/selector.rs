@@ -85,6 +85,12 @@ impl Selector {
         Self { requirements: labels.iter().map(equal).collect() }
     }
 
+    /// What both match.
+    pub fn and(mut self, other: &Self) -> Self {
+        self.requirements.extend(other.requirements.iter().cloned());
+        self
+    }
+
     /// Matches everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
