@@ -21,6 +21,7 @@ use tug_engine::Engine;
 use tug_kubelet::{Drained, EngineRuntime, Kubelet};
 use tug_network::pods::PodNetwork;
 use tug_proxy::Proxy;
+use tug_scheduler::Scheduler;
 
 use crate::cli::ServerArgs;
 use crate::config::{API_PORT, ServerConfig};
@@ -95,6 +96,7 @@ struct Parts {
     _docker: tug_docker_api::DockerApi,
     _dns: Dns,
     _proxy: Arc<Proxy>,
+    scheduler: Scheduler,
     controllers: Controllers,
     apiserver: Arc<tug_apiserver::Server>,
     store: tug_store::SqliteStore,
@@ -136,6 +138,10 @@ impl Parts {
                 })
             },
             settings,
+        );
+        let scheduler = tug_scheduler::start(
+            apiserver.cluster(User::system("system:kube-scheduler", &[])),
+            tug_scheduler::Settings::default(),
         );
         notifier.status("Starting the node");
         let engine = engine.await?.context("opening the container engine")?;
@@ -197,12 +203,13 @@ impl Parts {
         proxy.synced().await;
         dns.synced().await;
         node_ready(&nodes, &config.node_name).await;
-        Ok(Self { kubelet, _docker: docker, _dns: dns, _proxy: proxy, controllers, apiserver, store, dial })
+        Ok(Self { kubelet, _docker: docker, _dns: dns, _proxy: proxy, scheduler, controllers, apiserver, store, dial })
     }
 
     /// Those that write stop before those that are written to.
     async fn stop(self) {
         self.kubelet.shutdown();
+        self.scheduler.stop().await;
         self.controllers.stop().await;
         self.apiserver.shutdown().await;
         self.store.close().await;
