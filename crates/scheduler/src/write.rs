@@ -232,6 +232,7 @@ fn shortened(message: &str) -> String {
     if message.len() <= LONGEST_MESSAGE {
         return message.into();
     }
-    let end = message.floor_char_boundary(LONGEST_MESSAGE - MORE.len());
+    let most = LONGEST_MESSAGE - MORE.len();
+    let end = (0..=most).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
     format!("{}{MORE}", &message[..end])
 }
