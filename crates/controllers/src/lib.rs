@@ -8,6 +8,8 @@
 mod collection;
 mod controller;
 mod deployment;
+mod endpoint_slice;
+mod endpoints;
 mod error;
 mod garbage_collector;
 mod namespace;
@@ -25,6 +27,7 @@ mod resources;
 mod root_ca;
 mod service_account;
 mod service_account_token;
+mod service_pods;
 mod taint_eviction;
 mod taints;
 #[cfg(test)]
@@ -42,6 +45,8 @@ use pods::Pods;
 /// All there are. Their order says nothing: all run at once.
 const CONTROLLERS: &[Controller] = &[
     deployment::CONTROLLER,
+    endpoint_slice::CONTROLLER,
+    endpoints::CONTROLLER,
     garbage_collector::CONTROLLER,
     namespace::CONTROLLER,
     node_lifecycle::CONTROLLER,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 use tug_api::object::Meta;
 use tug_api::{Kind, Object, ObjectKey, Selector};
@@ -76,18 +77,6 @@ impl Owner<'_> {
         Ok((mine, revision))
     }
 
-    /// What its objects carry.
-    pub fn reference(&self) -> Value {
-        json!({
-            "apiVersion": self.kind.api_version(),
-            "kind": self.kind.kind,
-            "name": self.object.key.name,
-            "uid": self.object.meta.uid,
-            "controller": true,
-            "blockOwnerDeletion": true,
-        })
-    }
-
     /// An owner that was deleted a moment ago must not adopt what it would then take along.
     async fn recheck(&self, owners: &Collection) -> Result<()> {
         let fresh = owners.get(&self.object.key.name).await.step("rechecking the owner")?;
@@ -98,7 +87,7 @@ impl Owner<'_> {
     }
 
     async fn adopt(&self, theirs: &Collection, object: &Object) -> Result<Option<u64>> {
-        let patch = json!({ "metadata": { "uid": object.meta.uid, "ownerReferences": [self.reference()] } });
+        let patch = json!({ "metadata": { "uid": object.meta.uid, "ownerReferences": [controller_reference(self.kind, self.object)] } });
         match theirs.patch(&object.key.name, &patch).await {
             Ok(adopted) => Ok(Some(adopted.revision)),
             Err(error) if code(&error) == Some(404) => Ok(None),
@@ -115,6 +104,18 @@ impl Owner<'_> {
             Err(error) if matches!(code(&error), Some(404 | 409 | 422)) => Ok(0),
             other => other.map(|_| 0).step("releasing"),
         }
+    }
+}
+
+/// What the objects of a controller carry.
+pub(crate) fn controller_reference(kind: &Kind, object: &Object) -> OwnerReference {
+    OwnerReference {
+        api_version: kind.api_version(),
+        kind: kind.kind.into(),
+        name: object.key.name.clone(),
+        uid: object.meta.uid.clone(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
     }
 }
 

@@ -39,6 +39,12 @@ impl Pods {
     pub fn orphans_in(&self, namespace: &str) -> Vec<Pod> {
         self.state.read().group(namespace)
     }
+
+    pub fn all_in(&self, namespace: &str) -> Vec<Pod> {
+        let state = self.state.read();
+        let from = state.all.range(ObjectKey::new(namespace, "")..);
+        from.take_while(|(key, _)| key.namespace == namespace).map(|(_, pod)| pod.clone()).collect()
+    }
 }
 
 fn group_of(pod: &Object) -> &str {

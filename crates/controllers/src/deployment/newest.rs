@@ -14,7 +14,7 @@ use super::template::{self, HASH_LABEL};
 use super::view::{Deployment, Set};
 use super::{Deployments, Rollout, change};
 use crate::error::{Error, Result, Step, code, is_namespace_terminating, message};
-use crate::owner::Owner;
+use crate::owner::controller_reference;
 use crate::resources::reference;
 
 impl Deployments {
@@ -98,7 +98,6 @@ fn new_set(deployment: &Deployment, name: &str, hash: &str, replicas: i32, revis
         selector["matchLabels"] = json!({});
     }
     selector["matchLabels"][HASH_LABEL] = hash.into();
-    let owner = Owner { kind: &DEPLOYMENT, object: &deployment.object, selector: &deployment.selector };
     json!({
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
@@ -106,7 +105,7 @@ fn new_set(deployment: &Deployment, name: &str, hash: &str, replicas: i32, revis
             "name": name,
             "labels": template["metadata"]["labels"],
             "annotations": annotations,
-            "ownerReferences": [owner.reference()],
+            "ownerReferences": [controller_reference(&DEPLOYMENT, &deployment.object)],
         },
         "spec": {
             "replicas": replicas,

@@ -17,7 +17,7 @@ use tug_client::{Informer, Next, Queue, Recorder, Scope};
 use crate::collection::Collection;
 use crate::controller::Context;
 use crate::error::{Error, Result, Step, code, is_namespace_terminating, message};
-use crate::owner::{self, Owner};
+use crate::owner::{self, Owner, controller_reference};
 use crate::pod::Pod;
 use crate::pods::Pods;
 use crate::resources::reference;
@@ -102,7 +102,7 @@ impl Replicas {
     async fn manage(&self, owner: &Owner<'_>, set: &Set, collection: &Collection, pods: Vec<Pod>) -> Outcome {
         let about = reference(self.kind, owner.object);
         if pods.len() < set.replicas {
-            let Some(pod) = set.pod(&owner.reference()) else {
+            let Some(pod) = set.pod(&controller_reference(self.kind, owner.object)) else {
                 return Outcome { failure: Some("unable to create pods, no labels".into()), ..Outcome::default() };
             };
             let json = pod.to_string().into_bytes();

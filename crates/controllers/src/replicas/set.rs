@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSetCondition, ReplicaSetStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tug_api::{Kind, Object, Selector};
@@ -89,7 +89,7 @@ impl Set {
     }
 
     /// A pod of the template; `None` where nothing would tell it from others.
-    pub fn pod(&self, owner: &Value) -> Option<Value> {
+    pub fn pod(&self, owner: &OwnerReference) -> Option<Value> {
         let TemplateMeta { labels, annotations, finalizers } = &self.template.metadata;
         if labels.is_empty() {
             return None;
@@ -196,12 +196,14 @@ mod tests {
 
     #[test]
     fn a_pod_is_the_template_with_an_owner() {
-        let pod = set(&apps::REPLICA_SET, &json!({ "replicas": 0 })).pod(&json!({ "uid": "u" })).expect("a pod");
+        let pod = set(&apps::REPLICA_SET, &json!({ "replicas": 0 }))
+            .pod(&OwnerReference { uid: "u".into(), ..OwnerReference::default() })
+            .expect("a pod");
         let expected = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "generateName": "s-", "labels": { "app": "a", "tier": "t" }, "annotations": { "x": "y" },
-                "finalizers": ["example.com/f"], "ownerReferences": [{ "uid": "u" }],
+                "finalizers": ["example.com/f"], "ownerReferences": [{ "apiVersion": "", "kind": "", "name": "", "uid": "u" }],
             },
             "spec": { "containers": [{ "name": "c", "futureField": 1 }] },
         });
