@@ -76,6 +76,7 @@ impl Engine {
             exit_code: None,
             oom_killed: false,
             error: None,
+            user: None,
             spec,
         };
         {
@@ -158,7 +159,8 @@ impl Engine {
             (status.error, status.oom_killed) = (None, false);
         });
         match self.launch(&status).await {
-            Ok(pid) => {
+            Ok((pid, user)) => {
+                container.status.send_modify(|status| status.user = Some(user));
                 self.running(&container, pid);
                 self.save(&container).await
             }
@@ -193,7 +195,7 @@ impl Engine {
         }
     }
 
-    async fn launch(&self, status: &ContainerStatus) -> Result<u32> {
+    async fn launch(&self, status: &ContainerStatus) -> Result<(u32, Identity)> {
         let sandbox = self.sandbox(&status.sandbox)?;
         let image = self.image_config(&status.image)?;
         let layers = self.images.layers(&status.image)?;
@@ -214,12 +216,13 @@ impl Engine {
             log: log_config(&status.spec.log),
         };
         let spec = status.spec.clone();
-        blocking(move || {
+        let user = blocking(move || {
             let rootfs = Rootfs::new(dir.clone());
             rootfs.mount(&layers)?;
             let merged = rootfs.merged();
             let of_image = image.config().as_ref().and_then(|config| config.user().clone());
-            let user = users::resolve(&merged, &spec.user.clone().or(of_image).unwrap_or_default())?;
+            let asked = spec.user.clone().or(of_image).unwrap_or_default();
+            let user = users::resolve(&merged, &asked, spec.image_groups)?;
             let working_dir = runtime_spec::working_dir(&spec, &image);
             // What is mounted over it may have the directory that the image lacks.
             if let Err(err) = rootfs.create_dir(working_dir.as_ref(), user.uid, user.gid) {
@@ -235,11 +238,12 @@ impl Engine {
                 shm: &shm,
                 pid_namespace,
             };
-            record::write(&dir.join("config.json"), &runtime_spec::container(&spec, &around)?)
+            record::write(&dir.join("config.json"), &runtime_spec::container(&spec, &around)?)?;
+            Ok(user.identity(&spec.supplemental_groups))
         })
         .await?;
         match call(&run, &Request::Start(start), "failed to start container").await? {
-            Reply::Started { pid } => Ok(pid),
+            Reply::Started { pid } => Ok((pid, user)),
             other => Err(Error::Failed { step: "failed to start container", message: format!("shim said {other:?}") }),
         }
     }

@@ -90,9 +90,9 @@ fn exec_process(dir: &Path, container: &ContainerSpec, spec: &ExecSpec) -> Resul
         capabilities::granted(spec.privileged || container.privileged, &container.cap_add, &container.cap_drop)?;
     let mut user = own["user"].clone();
     if let Some(name) = &spec.user {
-        let found = users::resolve(&dir.join("merged"), name)?;
-        let groups: Vec<u32> = found.groups.iter().chain(&container.supplemental_groups).copied().collect();
-        user = json!({"uid": found.uid, "gid": found.gid, "additionalGids": groups});
+        let found = users::resolve(&dir.join("merged"), name, container.image_groups)?;
+        let identity = found.identity(&container.supplemental_groups);
+        user = json!({"uid": identity.uid, "gid": identity.gid, "additionalGids": identity.groups});
         extra.insert(0, format!("HOME={}", found.home));
     }
     let mut process = json!({

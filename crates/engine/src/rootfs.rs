@@ -61,6 +61,11 @@ impl Rootfs {
         })
     }
 
+    /// Keeps the writable layer.
+    pub fn unmount(&self) -> Result<()> {
+        unmount(&self.merged())
+    }
+
     /// With more layers than fit in a page each goes in by itself, which needs Linux 6.7.
     fn mount_many(&self, layers: &[PathBuf]) -> io::Result<()> {
         use rustix::mount::{

@@ -93,11 +93,10 @@ pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Valu
 
 fn process(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value> {
     let capabilities = capabilities::granted(spec.privileged, &spec.cap_add, &spec.cap_drop)?;
-    let mut groups = around.user.groups.clone();
-    groups.extend(&spec.supplemental_groups);
+    let user = around.user.identity(&spec.supplemental_groups);
     let mut process = json!({
         "terminal": spec.tty,
-        "user": { "uid": around.user.uid, "gid": around.user.gid, "additionalGids": groups },
+        "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
         "args": arguments(spec, around.image)?,
         "env": environment(spec, around),
         "cwd": working_dir(spec, around.image),

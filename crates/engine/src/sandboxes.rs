@@ -16,7 +16,7 @@ use tug_shim::protocol::{self, Reply, Request};
 use crate::cgroup;
 use crate::engine::{Engine, Error, Result, blocking};
 use crate::record;
-use crate::rootfs::unmount;
+use crate::rootfs::{Rootfs, unmount};
 use crate::shim_client::{Call, call, sandbox_dir};
 use crate::spec::*;
 
@@ -30,11 +30,30 @@ pub(crate) struct Sandbox {
     pub status: Mutex<SandboxStatus>,
     /// Ends the task that follows the shim.
     follower: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    phase: Mutex<Phase>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    Starting,
+    /// Its shim has been up, and may have died since.
+    Up,
+    /// Nothing of it is left but its record and its containers'.
+    Stopped,
 }
 
 impl Sandbox {
     fn new(status: SandboxStatus) -> Self {
-        Sandbox { status: Mutex::new(status), follower: Mutex::default() }
+        Sandbox { status: Mutex::new(status), follower: Mutex::default(), phase: Mutex::new(Phase::Starting) }
+    }
+
+    fn phase(&self) -> Phase {
+        *self.phase.lock()
+    }
+
+    /// Its shim is gone, and what that held may be left.
+    fn is_dead(&self) -> bool {
+        self.phase() == Phase::Up && !self.status.lock().ready
     }
 }
 
@@ -66,10 +85,14 @@ impl Engine {
             netns: own_net.then(|| self.namespaces(&id).join("net")),
             spec,
         };
+        let earlier = self.sandboxes.lock().get(&id).cloned();
+        if earlier.is_some_and(|earlier| earlier.is_dead()) {
+            self.stop_sandbox(&id).await?;
+        }
         let sandbox = Arc::new(Sandbox::new(status.clone()));
         {
             let mut sandboxes = self.sandboxes.lock();
-            if sandboxes.contains_key(&id) {
+            if sandboxes.get(&id).is_some_and(|earlier| earlier.phase() != Phase::Stopped) {
                 return Err(Error::Conflict(format!("sandbox {id} exists already")));
             }
             sandboxes.insert(id.clone(), sandbox.clone());
@@ -77,12 +100,14 @@ impl Engine {
         match self.bring_up(&status).await {
             Ok(()) => {
                 sandbox.status.lock().ready = true;
+                *sandbox.phase.lock() = Phase::Up;
                 self.follow(&sandbox, &id);
                 let status = sandbox.status.lock().clone();
                 Ok(status)
             }
             Err(err) => {
-                if let Err(clearing) = self.clear_away(&status).await {
+                let cleared = self.clear_away(&status).await.and_then(|()| remove_file(&self.sandbox_record(&id)));
+                if let Err(clearing) = cleared {
                     tracing::warn!(sandbox = id, error = %clearing, "a failed sandbox left something behind");
                 }
                 self.sandboxes.lock().remove(&id);
@@ -151,7 +176,25 @@ impl Engine {
     /// # Errors
     /// When something can't be removed; what is left is removed by the next call.
     pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
+        self.stop_sandbox(id).await?;
+        for container in self.containers_of(id) {
+            self.remove_container(&container).await?;
+        }
+        remove_file(&self.sandbox_record(id))?;
+        self.sandboxes.lock().remove(id);
+        Ok(())
+    }
+
+    /// Kills what still runs in it and lets go of all it holds: shim, namespaces, cgroups, mounts. Its containers stay
+    /// with their logs until it is removed, and none of them can be started again. Idempotent.
+    ///
+    /// # Errors
+    /// When something can't be removed; what is left is removed by the next call.
+    pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
         let Some(sandbox) = self.sandboxes.lock().get(id).cloned() else { return Ok(()) };
+        if sandbox.phase() == Phase::Stopped {
+            return Ok(());
+        }
         let status = sandbox.status.lock().clone();
         let dir = sandbox_dir(&self.config.run_dir, id);
         if let Some(follower) = sandbox.follower.lock().take() {
@@ -164,11 +207,10 @@ impl Engine {
         }
         sandbox.status.lock().ready = false;
         self.end_containers(id).await;
-        for container in self.containers_of(id) {
-            self.remove_container(&container).await?;
-        }
         self.clear_away(&status).await?;
-        self.sandboxes.lock().remove(id);
+        let dirs: Vec<PathBuf> = self.containers_of(id).iter().map(|id| self.container_dir(id)).collect();
+        blocking(move || dirs.into_iter().try_for_each(|dir| Rootfs::new(dir).unmount())).await?;
+        *sandbox.phase.lock() = Phase::Stopped;
         Ok(())
     }
 
@@ -177,13 +219,13 @@ impl Engine {
         tug_shim::cgroup::kill(&cgroup);
         cgroup::remove(&cgroup).await?;
         let dir = sandbox_dir(&self.config.run_dir, &status.id);
-        let (namespaces, record) = (self.namespaces(&status.id), self.sandbox_record(&status.id));
+        let namespaces = self.namespaces(&status.id);
         blocking(move || {
             for name in ["net", "ipc", "uts", "pid"] {
                 unmount(&namespaces.join(name))?;
             }
             unmount(&dir.join("shm"))?;
-            for result in [fs::remove_dir_all(&namespaces), fs::remove_dir_all(&dir), fs::remove_file(&record)] {
+            for result in [fs::remove_dir_all(&namespaces), fs::remove_dir_all(&dir)] {
                 match result {
                     Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                         return Err(Error::Failed { step: "remove sandbox", message: err.to_string() });
@@ -203,6 +245,7 @@ impl Engine {
         status.ready = call(&dir, &Request::List, "list containers").await.is_ok();
         let ready = status.ready;
         let sandbox = Arc::new(Sandbox::new(status));
+        *sandbox.phase.lock() = Phase::Up;
         self.sandboxes.lock().insert(id.clone(), sandbox.clone());
         if ready {
             self.take_stock(&id).await;
@@ -258,6 +301,15 @@ impl Engine {
         tug_shim::cgroup::kill(&self.sandbox_cgroup(&spec));
         self.end_containers(id).await;
         self.emit(Event::SandboxDied { id: id.to_owned() });
+    }
+}
+
+fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Failed { step: "remove sandbox", message: format!("{}: {err}", path.display()) })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -89,6 +89,7 @@ pub struct ContainerSpec {
     /// `user`, `user:group`, `uid:gid`; the image's when `None`. Names are looked up in the container's own files.
     pub user: Option<String>,
     pub supplemental_groups: Vec<u32>,
+    pub image_groups: ImageGroups,
     pub mounts: Vec<Mount>,
     pub devices: Vec<Device>,
     pub tty: bool,
@@ -114,6 +115,25 @@ pub struct ContainerSpec {
     /// The image's when `None`; then SIGTERM.
     pub stop_signal: Option<String>,
     pub labels: BTreeMap<String, String>,
+}
+
+/// Whether a user gets the groups that list it in the image's `/etc/group`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageGroups {
+    /// Only when no group is asked for, as with Docker.
+    #[default]
+    UnlessGroupGiven,
+    Always,
+    Never,
+}
+
+/// Numbers that a container's first process was started with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub uid: u32,
+    pub gid: u32,
+    /// Without duplicates, ascending; the group itself among them.
+    pub groups: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +225,9 @@ pub struct ContainerStatus {
     pub oom_killed: bool,
     /// Why a start failed.
     pub error: Option<String>,
+    /// Known once it was started.
+    #[serde(default)]
+    pub user: Option<Identity>,
     pub spec: ContainerSpec,
 }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::engine::{Error, Result};
+use crate::spec::{Identity, ImageGroups};
 
 /// Longest `passwd` or `group` that is read.
 const FILE_BYTES: u64 = 4 << 20;
@@ -20,6 +21,16 @@ pub struct User {
     /// Supplementary groups.
     pub groups: Vec<u32>,
     pub home: String,
+}
+
+impl User {
+    /// With groups that are asked for; its own group counts as one, as containerd and Docker have it.
+    pub fn identity(&self, more: &[u32]) -> Identity {
+        let mut groups = [&[self.gid], self.groups.as_slice(), more].concat();
+        groups.sort_unstable();
+        groups.dedup();
+        Identity { uid: self.uid, gid: self.gid, groups }
+    }
 }
 
 struct PasswdEntry<'a> {
@@ -39,13 +50,13 @@ struct GroupEntry<'a> {
 ///
 /// # Errors
 /// A name that is not in the container's files, or a number out of range, in Docker's words.
-pub fn resolve(rootfs: &Path, user: &str) -> Result<User> {
+pub fn resolve(rootfs: &Path, user: &str, image_groups: ImageGroups) -> Result<User> {
     let passwd = read(rootfs, "etc/passwd");
     let group = read(rootfs, "etc/group");
-    resolve_in(&passwd, &group, user)
+    resolve_in(&passwd, &group, user, image_groups)
 }
 
-fn resolve_in(passwd: &str, group: &str, user: &str) -> Result<User> {
+fn resolve_in(passwd: &str, group: &str, user: &str, image_groups: ImageGroups) -> Result<User> {
     let (name, group_name) = user.split_once(':').map_or((user, None), |(name, group)| (name, Some(group)));
     let number = parse_id(name)?;
     let entry = passwd.lines().filter_map(passwd_entry).find(|entry| match (name, number) {
@@ -64,22 +75,23 @@ fn resolve_in(passwd: &str, group: &str, user: &str) -> Result<User> {
     if found.home.is_empty() {
         found.home = "/".into();
     }
-    match group_name.filter(|group| !group.is_empty()) {
-        Some(group_name) => {
-            let number = parse_id(group_name)?;
-            let mut entries = group.lines().filter_map(group_entry);
-            let matching = entries.find(|entry| entry.name == group_name || number == Some(entry.gid));
-            found.gid = matching.map(|entry| entry.gid).or(number).ok_or_else(|| {
-                Error::Invalid(format!("unable to find group {group_name}: no matching entries in group file"))
-            })?;
-        }
-        // Groups that list the user are his only when no group was asked for, as with Docker.
-        None => {
-            if let Some(entry) = &entry {
-                let of_user = |group: &GroupEntry<'_>| group.members.split(',').any(|member| member == entry.name);
-                found.groups = group.lines().filter_map(group_entry).filter(of_user).map(|group| group.gid).collect();
-            }
-        }
+    let group_name = group_name.filter(|group| !group.is_empty());
+    if let Some(group_name) = group_name {
+        let number = parse_id(group_name)?;
+        let mut entries = group.lines().filter_map(group_entry);
+        let matching = entries.find(|entry| entry.name == group_name || number == Some(entry.gid));
+        found.gid = matching.map(|entry| entry.gid).or(number).ok_or_else(|| {
+            Error::Invalid(format!("unable to find group {group_name}: no matching entries in group file"))
+        })?;
+    }
+    let from_image = match image_groups {
+        ImageGroups::UnlessGroupGiven => group_name.is_none(),
+        ImageGroups::Always => true,
+        ImageGroups::Never => false,
+    };
+    if let Some(entry) = entry.filter(|_| from_image) {
+        let of_user = |group: &GroupEntry<'_>| group.members.split(',').any(|member| member == entry.name);
+        found.groups = group.lines().filter_map(group_entry).filter(of_user).map(|group| group.gid).collect();
     }
     Ok(found)
 }
@@ -142,7 +154,23 @@ mod tests {
             ("1000:1000", user(1000, 1000, &[], "/")),
         ];
         for (asked, expected) in cases {
-            assert_eq!(resolve_in(PASSWD, GROUP, asked).unwrap(), expected, "{asked}");
+            let found = resolve_in(PASSWD, GROUP, asked, ImageGroups::UnlessGroupGiven);
+            assert_eq!(found.unwrap(), expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn groups_of_the_image_come_when_they_are_asked_for() {
+        let cases = [
+            ("web", ImageGroups::Always, &[7, 34, 50, 4000][..]),
+            ("33:99", ImageGroups::Always, &[7, 50, 99, 4000]),
+            ("33:99", ImageGroups::UnlessGroupGiven, &[99, 4000]),
+            ("web", ImageGroups::Never, &[34, 4000]),
+            ("1000", ImageGroups::Always, &[0, 4000]),
+        ];
+        for (asked, image_groups, groups) in cases {
+            let found = resolve_in(PASSWD, GROUP, asked, image_groups).unwrap();
+            assert_eq!(found.identity(&[4000, 4000]).groups, groups, "{asked} {image_groups:?}");
         }
     }
 
@@ -154,8 +182,9 @@ mod tests {
             ("4294967295", "uids and gids must be in range 0-2147483647"),
         ];
         for (asked, expected) in cases {
-            assert_eq!(resolve_in(PASSWD, GROUP, asked).unwrap_err().to_string(), expected);
+            let found = resolve_in(PASSWD, GROUP, asked, ImageGroups::default());
+            assert_eq!(found.unwrap_err().to_string(), expected);
         }
-        assert_eq!(resolve_in("", "", "").unwrap().uid, 0);
+        assert_eq!(resolve_in("", "", "", ImageGroups::default()).unwrap().uid, 0);
     }
 }

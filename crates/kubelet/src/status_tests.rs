@@ -31,6 +31,7 @@ fn record(text: &str) -> Record {
             exit_code: exited.then(|| parts[3].parse().unwrap()),
             oom_killed: parts.get(4) == Some(&"oom"),
             error: None,
+            user: None,
             spec: ContainerSpec::default(),
         },
         message: String::new(),
