@@ -40,6 +40,10 @@ pub fn require_kernel() -> Result<()> {
     if !mounts.contains(" - cgroup2 ") && !mounts.contains(" - cgroup ") {
         missing.push("mounted cgroups (mount -t cgroup2 cgroup2 /sys/fs/cgroup)".into());
     }
+    match tug_network::features::missing() {
+        Ok(options) => missing.extend(options.into_iter().map(String::from)),
+        Err(error) => missing.push(error.to_string()),
+    }
     if missing.is_empty() {
         return Ok(());
     }

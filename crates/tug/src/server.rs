@@ -40,12 +40,15 @@ const ADMIN_CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub fn run(args: ServerArgs) -> Result<ExitCode> {
     preflight::require_root("server")?;
-    preflight::require_kernel()?;
     // What `ps` shows; the name of the file may be anything.
     std::fs::write("/proc/self/comm", "tug-server").context("naming the process")?;
     start_logging();
     install_crypto();
     let config = ServerConfig::decide(args)?;
+    if config.dial_netns.is_none() {
+        // In a machine `tug start` has looked already.
+        preflight::require_kernel()?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("tug-worker")
         .max_blocking_threads(64)

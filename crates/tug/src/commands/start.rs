@@ -66,7 +66,6 @@ impl ClusterRecord {
 
 pub fn run(args: StartArgs) -> Result<ExitCode> {
     preflight::require_root("start")?;
-    preflight::require_kernel()?;
     let begun = Instant::now();
     let progress = Progress::new();
     let name = &args.cluster.name;
@@ -82,6 +81,9 @@ pub fn run(args: StartArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let fresh = existing.is_none();
+    if fresh {
+        preflight::require_kernel()?;
+    }
     let made = make(&args, existing, &progress);
     let (machine, record, context) = match made {
         Ok(made) => made,
