@@ -251,3 +251,6 @@ impl Cache {
         (0..deepest).flat_map(|turn| zones.values().filter_map(move |nodes| nodes.get(turn)).copied()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

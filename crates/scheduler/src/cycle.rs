@@ -305,3 +305,6 @@ impl Filters<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,3 +119,6 @@ impl Shared {
         result
     }
 }
+
+#[cfg(test)]
+mod testing;

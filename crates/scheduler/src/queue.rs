@@ -339,3 +339,6 @@ impl Queue {
         self.epoch + Duration::from_secs(at.duration_since(self.epoch).as_secs())
     }
 }
+
+#[cfg(test)]
+mod tests;

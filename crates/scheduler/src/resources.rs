@@ -236,3 +236,6 @@ impl Sum {
         replaced
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,3 +149,6 @@ fn best(candidates: Vec<Candidate>) -> Option<Candidate> {
     };
     candidates.into_iter().min_by_key(rank)
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,3 +36,6 @@ pub fn all() -> Vec<Box<dyn Plugin>> {
         Box::new(image_locality::ImageLocality),
     ]
 }
+
+#[cfg(test)]
+mod tests;
