@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use schemars::{Schema, SchemaGenerator};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::columns::age_of;
 use crate::field::FieldErrors;
@@ -34,6 +34,9 @@ pub struct Kind {
     /// What the server itself sets or clears when an object is made or changed, before defaults (upstream's
     /// strategy `PrepareForCreate`/`PrepareForUpdate` apart from `status` and `generation`, which are generic).
     pub prepare: fn(object: &mut Value, old: Option<&Value>),
+    /// `status` of a new object, whatever its maker says of it, with the numbers that upstream shows though they are 0;
+    /// `None` where the maker's word counts. Asked only of kinds with that subresource.
+    pub new_status: fn() -> Option<Value>,
     /// Fields that a field selector may name besides `metadata.name` and `metadata.namespace`, with their values; those
     /// of kinds that are stored as this one too.
     pub selectable: fn(object: &Value) -> Vec<(&'static str, String)>,
@@ -53,6 +56,8 @@ pub struct Kind {
     pub stored_as: Option<&'static StoredAs>,
     /// False for a kind that is stored but that nothing acts on yet: its create answers with a `Warning`.
     pub acted_on: bool,
+    /// Since when upstream advises against the kind, and what to use instead: every answer about it has a `Warning`.
+    pub deprecated: &'static str,
 }
 
 impl Kind {
@@ -74,6 +79,7 @@ impl Kind {
         default: |_| {},
         validate: |_, _| FieldErrors::new(),
         prepare: |_, _| {},
+        new_status: || Some(json!({})),
         selectable: |_| Vec::new(),
         selectable_names: &[],
         names: NameRule::DnsSubdomain,
@@ -83,6 +89,7 @@ impl Kind {
         unconditional_update: true,
         stored_as: None,
         acted_on: false,
+        deprecated: "",
     };
 
     /// As in an object's `apiVersion`.

@@ -11,7 +11,7 @@ use crate::kind::Kind;
 use crate::kinds;
 
 /// Counts changes in how documents are made. Clients keep a document for as long as its hash stays.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// `/openapi/v3`: a relative URL with a hash for each group version.
 pub fn v3_index() -> Value {
@@ -147,6 +147,10 @@ mod tests {
         let security = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["securityContext"];
         assert_eq!(security["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.core.v1.PodSecurityContext");
         assert_eq!(schemas["io.k8s.api.core.v1.ObjectReference"]["x-kubernetes-map-type"], "atomic");
+
+        let required = |name: &str| schemas[format!("io.k8s.api.core.v1.{name}")]["required"].clone();
+        assert_eq!(required("LocalObjectReference"), Value::Null);
+        assert_eq!(required("ConfigMapKeySelector"), json!(["key"]));
 
         let apps = document("apis/apps/v1");
         let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];

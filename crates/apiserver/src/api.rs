@@ -3,7 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use http::request::Parts;
@@ -28,6 +28,8 @@ use crate::{endpoints, streams};
 const IN_FLIGHT: usize = 600;
 /// Bytes of a request's body, as upstream.
 const BODY_LIMIT: usize = 3 << 20;
+/// How long a client may go on sending a body that has been refused.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What every request is answered from.
 pub struct Api {
@@ -73,20 +75,21 @@ impl Inbound {
 
 async fn read<B>(body: B) -> Result<Bytes, Status>
 where
-    B: hyper::body::Body<Data = Bytes>,
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let mut body = Box::pin(body);
     // A length that is announced needn't be read to be refused.
-    if body.size_hint().lower() > BODY_LIMIT as u64 {
-        return Err(Status::too_large(BODY_LIMIT));
-    }
-    let collected = Limited::new(body, BODY_LIMIT).collect().await;
-    collected.map(|body| body.to_bytes()).map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            return Status::too_large(BODY_LIMIT);
+    if body.size_hint().lower() <= BODY_LIMIT as u64 {
+        match Limited::new(body.as_mut(), BODY_LIMIT).collect().await {
+            Ok(whole) => return Ok(whole.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {}
+            Err(error) => return Err(Status::bad_request(format!("the body could not be read: {error}"))),
         }
-        Status::bad_request(format!("the body could not be read: {error}"))
-    })
+    }
+    // Who is still sending doesn't see an answer: what comes is thrown away for a while.
+    tokio::spawn(tokio::time::timeout(LINGER, async move { while let Some(Ok(_)) = body.frame().await {} }));
+    Err(Status::too_large(BODY_LIMIT))
 }
 
 // === impl Api ===

@@ -13,6 +13,7 @@ mod codec;
 mod endpoints;
 mod expiry;
 mod handlers;
+mod health;
 mod http_server;
 mod local;
 mod metrics;

@@ -1,9 +1,10 @@
 //! Answers in the encoding and shape that the client asked for.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 use flate2::Compression;
+use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -38,14 +39,26 @@ pub async fn compressed(response: Response<Body>, request: &HeaderMap) -> Respon
     let Ok(whole) = whole.collect().await else { return Response::from_parts(parts, body::empty()) };
     let plain = whole.to_bytes();
     let input = plain.clone();
-    let zipped = tokio::task::spawn_blocking(move || {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(input.len() / 8), Compression::new(1));
-        encoder.write_all(&input).and_then(|()| encoder.finish())
-    });
+    let zipped = tokio::task::spawn_blocking(move || zipped(&input, Compression::fast()));
     let Ok(Ok(zipped)) = zipped.await else { return Response::from_parts(parts, body::full(plain)) };
     parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     parts.headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     Response::from_parts(parts, body::full(zipped))
+}
+
+/// # Errors
+/// Never: the bytes are in memory.
+pub fn zipped(plain: &[u8], how: Compression) -> std::io::Result<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 8), how);
+    encoder.write_all(plain).and_then(|()| encoder.finish()).map(Bytes::from)
+}
+
+/// # Errors
+/// If `zipped` isn't what [`zipped`] makes.
+pub fn unzipped(zipped: &[u8]) -> std::io::Result<Bytes> {
+    let mut plain = Vec::with_capacity(zipped.len() * 8);
+    GzDecoder::new(zipped).read_to_end(&mut plain)?;
+    Ok(plain.into())
 }
 
 /// Adds `Warning: 299` headers, each text once.

@@ -12,6 +12,18 @@ const GVK: &str = "x-kubernetes-group-version-kind";
 pub(super) const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
+/// Types whose `name` upstream doesn't require, though the generated ones, which always have it, say so. Sorted.
+const NAMED_AT_WILL: &[&str] = &[
+    "io.k8s.api.core.v1.ConfigMapEnvSource",
+    "io.k8s.api.core.v1.ConfigMapKeySelector",
+    "io.k8s.api.core.v1.ConfigMapProjection",
+    "io.k8s.api.core.v1.ConfigMapVolumeSource",
+    "io.k8s.api.core.v1.LocalObjectReference",
+    "io.k8s.api.core.v1.SecretEnvSource",
+    "io.k8s.api.core.v1.SecretKeySelector",
+    "io.k8s.api.core.v1.SecretProjection",
+];
+
 pub(super) struct Components {
     pub schemas: Map<String, Value>,
     /// The schema's name for each of the kinds given, in their order.
@@ -45,12 +57,7 @@ pub(super) fn of(kinds: &[&'static Kind], prefix: &str) -> Components {
         let Some(schema) = schemas.get_mut(name).and_then(Value::as_object_mut) else { continue };
         let gvk = |kind_name: &str| json!({ "group": kind.group, "version": kind.version, "kind": kind_name });
         // Generated for clients, which always have it; upstream requires no metadata of a request.
-        if let Some(Value::Array(required)) = schema.get_mut("required") {
-            required.retain(|field| field != "metadata");
-            if required.is_empty() {
-                schema.remove("required");
-            }
-        }
+        relax(schema, "metadata");
         // A schema may serve two kinds' entries: each is listed.
         match schema.entry(GVK).or_insert_with(|| json!([])) {
             Value::Array(listed) if !listed.contains(&gvk(kind.kind)) => listed.push(gvk(kind.kind)),
@@ -99,11 +106,23 @@ fn complete(name: &str, schema: &mut Value, prefix: &str) {
     if merge::is_atomic(name) {
         fields.insert("x-kubernetes-map-type".into(), "atomic".into());
     }
+    if NAMED_AT_WILL.binary_search(&name).is_ok() {
+        relax(fields, "name");
+    }
     let properties = fields.get_mut("properties").and_then(Value::as_object_mut);
     for (field, property) in properties.into_iter().flatten() {
         if let Some(property) = property.as_object_mut() {
             annotate(name, field, property);
         }
+    }
+}
+
+/// Requires a field no longer.
+fn relax(schema: &mut Map<String, Value>, field: &str) {
+    let Some(Value::Array(required)) = schema.get_mut("required") else { return };
+    required.retain(|name| name != field);
+    if required.is_empty() {
+        schema.remove("required");
     }
 }
 

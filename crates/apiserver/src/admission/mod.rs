@@ -1,6 +1,7 @@
 //! What upstream's default admission plugins add to an object on its way in, and what they refuse. One file a plugin, one
 //! line in [`admit`].
 
+mod certificate_request;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_priority;
@@ -47,6 +48,9 @@ pub fn admit(
         }
         pod_tolerations::admit(new);
         pod_priority::admit(objects, request, new, old)?;
+    }
+    if operation == Operation::Create && request.resource == "certificatesigningrequests" {
+        certificate_request::admit(request.user, new);
     }
     if operation == Operation::Create && request.resource == "priorityclasses" {
         pod_priority::check_class(objects, request, new)?;

@@ -237,3 +237,15 @@ fn a_node_changes_its_own_only() {
         assert_eq!(result.is_ok(), allowed, "{resource} {name}: {result:?}");
     }
 }
+
+#[test]
+fn who_asks_for_a_certificate_is_who_sends_the_request() {
+    let registry = Registry::with(&[]);
+    let access = access(&registry);
+    let jane = User { uid: "7".into(), ..User::system("jane", &["dev"]) };
+    let mut wish = json!({"spec": {"username": "root", "groups": ["system:masters"], "extra": {"a": ["b"]}}});
+    let group = "certificates.k8s.io";
+    let asked = Attributes { group, ..request(&jane, "certificatesigningrequests", "", "") };
+    admit(&access, &asked, Operation::Create, Some(&mut wish), None).expect("admitted");
+    assert_eq!(wish["spec"], json!({"username": "jane", "uid": "7", "groups": ["dev", "system:authenticated"]}));
+}

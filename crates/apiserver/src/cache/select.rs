@@ -37,7 +37,7 @@ impl Select {
     /// 400 if one of them can't be parsed, or names a field that the kind can't be selected by.
     pub fn parse(kind: &Kind, namespace: &str, query: &Query) -> Result<Self, Status> {
         let labels = query.get("labelSelector").map(Selector::parse).transpose();
-        let labels = labels.map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+        let labels = labels.map_err(|error| Status::bad_request(error.to_string()))?;
         let fields = query.get("fieldSelector").map(FieldSelector::parse).transpose();
         let fields = fields.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
         for requirement in fields.requirements() {

@@ -59,6 +59,9 @@ pub async fn answer(
     let accept = negotiate::accept(&parts.headers)?;
     let call = Call { api, user, info, kind, query, headers: &parts.headers, accept, warnings: Mutex::default() };
     call.check_path()?;
+    if !kind.deprecated.is_empty() {
+        call.warn(format!("{} {} is {}", decode::group_version(kind), kind.kind, kind.deprecated));
+    }
     let mut response = match (info.verb.as_str(), info.subresource.as_str()) {
         (_, subresource) if !subresource.is_empty() => subresources::answer(&call, body).await?,
         ("get", _) => read::get(&call).await?,

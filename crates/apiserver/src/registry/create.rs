@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tug_api::{Kind, Object, ObjectKey, meta};
 use tug_store::Condition;
 use uuid::Uuid;
@@ -35,7 +35,10 @@ impl Registry {
             && stored.subresources.iter().any(|sub| sub.name == "status")
             && let Some(fields) = value.as_object_mut()
         {
-            fields.remove("status");
+            match (stored.new_status)() {
+                Some(status) => drop(fields.insert("status".into(), status)),
+                None => drop(fields.entry("status").or_insert_with(|| Value::Object(Map::new()))),
+            }
         }
         if !metadata::text(&value, "resourceVersion").is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));

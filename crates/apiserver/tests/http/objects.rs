@@ -134,9 +134,6 @@ async fn patches_change_what_they_name() {
     assert_eq!(api.patch(&path, "json", &replaced).await.ok()["spec"]["replicas"], 5);
     let stale = json!({ "metadata": { "resourceVersion": "1" }, "spec": { "replicas": 6 } });
     assert_eq!(api.patch(&path, "merge", &stale).await.failed().1, "Conflict");
-    let apply = api.request(reqwest::Method::PATCH, &format!("{path}?fieldManager=x&force=true"));
-    let apply = support::answer(apply.header("content-type", "application/apply-patch+yaml").body("{}")).await;
-    assert_eq!((apply.failed().0, apply.failed().1), (415, "UnsupportedMediaType"));
 }
 
 /// Twenty at once, each adding its own label without a resourceVersion: none is lost.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
@@ -28,6 +28,11 @@ pub static DAEMON_SET: Kind = Kind {
     row,
     default,
     validate,
+    new_status: || {
+        Some(json!({
+            "currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0,
+        }))
+    },
     schema: schema_of::<DaemonSet>,
     has_generation: true,
     ..Kind::NONE

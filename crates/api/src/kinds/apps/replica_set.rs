@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
@@ -28,6 +28,7 @@ pub static REPLICA_SET: Kind = Kind {
     validate,
     selectable,
     selectable_names: &["status.replicas"],
+    new_status: || Some(json!({ "replicas": 0 })),
     schema: schema_of::<ReplicaSet>,
     has_generation: true,
     acted_on: true,

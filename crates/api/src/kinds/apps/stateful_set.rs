@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
@@ -26,6 +26,7 @@ pub static STATEFUL_SET: Kind = Kind {
     row,
     default,
     validate,
+    new_status: || Some(json!({ "replicas": 0, "availableReplicas": 0 })),
     schema: schema_of::<StatefulSet>,
     names: NameRule::DnsLabel,
     has_generation: true,

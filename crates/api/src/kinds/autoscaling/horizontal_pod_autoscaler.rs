@@ -26,6 +26,7 @@ pub static HORIZONTAL_POD_AUTOSCALER: Kind = Kind {
     row,
     default,
     validate,
+    new_status: || Some(json!({ "desiredReplicas": 0 })),
     schema: schema_of::<HorizontalPodAutoscaler>,
     ..Kind::NONE
 };

@@ -88,6 +88,7 @@ fn from_stored(object: &mut Value) {
     }
     if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
         status.remove("conditions");
+        status.entry("currentReplicas").or_insert(json!(0));
         if let Some(Value::Array(list)) = status.remove("currentMetrics") {
             let cpu = list.iter().find(|metric| metric.pointer("/resource/name").is_some_and(|name| name == "cpu"));
             if let Some(now) = cpu.and_then(|metric| metric.pointer("/resource/current/averageUtilization")) {

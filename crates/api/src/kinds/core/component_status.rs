@@ -14,5 +14,6 @@ pub static COMPONENT_STATUS: Kind = Kind {
     verbs: &["get", "list"],
     schema: schema_of::<ComponentStatus>,
     acted_on: true,
+    deprecated: "deprecated in v1.19+",
     ..Kind::NONE
 };

@@ -26,6 +26,7 @@ pub static ENDPOINTS: Kind = Kind {
     schema: schema_of::<Endpoints>,
     acted_on: true,
     create_on_update: true,
+    deprecated: "deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
     ..Kind::NONE
 };
 

@@ -27,6 +27,8 @@ pub static NODE: Kind = Kind {
     validate,
     selectable: |object| vec![("spec.unschedulable", flag(object, "/spec/unschedulable").to_string())],
     selectable_names: &["spec.unschedulable"],
+    // A kubelet that joins says how its node is.
+    new_status: || None,
     schema: schema_of::<Node>,
     status_on_create: true,
     acted_on: true,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ReplicationController;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::pod;
 use crate::columns::age_of;
@@ -27,6 +27,7 @@ pub static REPLICATION_CONTROLLER: Kind = Kind {
     validate,
     selectable: |object| vec![("status.replicas", count(object, "/status/replicas").to_string())],
     selectable_names: &["status.replicas"],
+    new_status: || Some(json!({ "replicas": 0 })),
     schema: schema_of::<ReplicationController>,
     has_generation: true,
     ..Kind::NONE

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
@@ -29,6 +29,11 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     ],
     row,
     validate,
+    new_status: || {
+        Some(json!({
+            "currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0,
+        }))
+    },
     schema: schema_of::<PodDisruptionBudget>,
     has_generation: true,
     unconditional_update: false,

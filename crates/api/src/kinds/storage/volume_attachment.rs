@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::VolumeAttachment;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
@@ -30,6 +30,7 @@ pub static VOLUME_ATTACHMENT: Kind = Kind {
     ],
     row,
     validate,
+    new_status: || Some(json!({ "attached": false })),
     schema: schema_of::<VolumeAttachment>,
     ..Kind::NONE
 };

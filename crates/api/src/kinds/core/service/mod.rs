@@ -32,6 +32,7 @@ pub static SERVICE: Kind = Kind {
         ]
     },
     selectable_names: &["spec.clusterIP", "spec.type"],
+    new_status: || Some(json!({ "loadBalancer": {} })),
     schema: schema_of::<Service>,
     names: NameRule::DnsLabel,
     acted_on: true,
