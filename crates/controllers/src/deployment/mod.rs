@@ -20,7 +20,7 @@ use k8s_openapi::api::apps::v1::DeploymentStatus;
 use serde_json::Value;
 use tug_api::kinds::apps::{DEPLOYMENT, REPLICA_SET};
 use tug_api::{Kind, Object, ObjectKey};
-use tug_client::{Change, Informer, Next, Queue, Recorder, Scope};
+use tug_client::{Informer, Next, Queue, Recorder, Scope};
 
 use crate::collection::Collection;
 use crate::controller::{Context, Controller};
@@ -68,24 +68,12 @@ async fn run(context: Context) {
     deployments.subscribe(move |change| add.add(change.object().key.clone()));
     let (add, owners) = (queue.clone(), deployments.clone());
     sets.subscribe(move |change| owner::to_wake(&DEPLOYMENT, &owners, change).into_iter().for_each(|key| add.add(key)));
-    let (add, of_pod) = (queue.clone(), sets.clone());
-    pods.informer
-        .subscribe(move |change| waits_for_the_end_of(change, &of_pod).into_iter().for_each(|key| add.add(key)));
     deployments.synced().await;
     sets.synced().await;
     pods.informer.synced().await;
     let (client, recorder) = (context.client.clone(), context.recorder("deployment-controller"));
     let deployments = Deployments { client, recorder, deployments, sets, pods };
     context.work(queue, WORKERS, |key| deployments.reconcile(key)).await;
-}
-
-/// The Deployment of a pod that is gone: one that recreates goes on once the last one is.
-fn waits_for_the_end_of(change: &Change, sets: &Informer<Value>) -> Option<ObjectKey> {
-    let pod = change.old.as_ref().filter(|_| change.new.is_none())?;
-    let owner = pod.meta.controller().filter(|owner| owner.kind == "ReplicaSet")?;
-    let set = sets.object(&ObjectKey::new(&pod.key.namespace, &owner.name))?;
-    let owner = set.meta.controller().filter(|owner| owner.kind == "Deployment")?;
-    Some(ObjectKey::new(&pod.key.namespace, &owner.name))
 }
 
 // === impl Deployments ===
@@ -166,6 +154,7 @@ impl Deployments {
         self.write_rollout(&rollout, now).await
     }
 
+    /// A change of the set's status, which counts also those that are terminating, calls again.
     fn has_pods(&self, set: &Set) -> bool {
         set.status.replicas > 0 || self.pods.controlled_by(&set.object.meta.uid).iter().any(|pod| !pod.has_ended())
     }

@@ -79,10 +79,13 @@ fn a_rolling_update_steps_by_what_is_available() {
 #[test]
 fn unhealthy_pods_go_before_healthy_ones() {
     let deployment = rolling_deployment(10, 2, 2);
-    let old = sets(&[("oldest", 4, 4, 0), ("older", 6, 1, 0)]);
     let newest = &sets(&[("new", 2, 0, 0)])[0];
-    // 12 - 8 - 2 may go; of the 5 available ones none, for 8 are wanted.
-    assert_eq!(said(&rolling(&deployment, newest, &old)), [("older", 4)]);
+    // 12 - 8 - 2 may go; of the available ones none, for 8 are wanted.
+    let cases = [((4, 4), (6, 1), vec![("older", 4)]), ((4, 3), (6, 1), vec![("oldest", 3), ("older", 5)])];
+    for (oldest, older, expected) in cases {
+        let old = sets(&[("oldest", oldest.0, oldest.1, 0), ("older", older.0, older.1, 0)]);
+        assert_eq!(said(&rolling(&deployment, newest, &old)), expected, "{oldest:?} {older:?}");
+    }
 }
 
 /// `TestScale`. The annotated maximum is what the sets were sized for.

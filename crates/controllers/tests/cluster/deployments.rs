@@ -146,7 +146,6 @@ async fn recreate_waits_for_the_last_old_pod() {
     let going = |pod: &Value| pod["metadata"]["deletionTimestamp"].is_string();
     let held = plane.until_many(&POD, "default", 2, going).await;
     for (n, pod) in held.iter().enumerate() {
-        // The set's status tells nothing of pods that are going: the last one's end does.
         plane.until(&web, |web| web["status"]["replicas"].as_i64().unwrap_or(0) == 0).await;
         assert_eq!(plane.list(&POD, "default").await.len(), 2 - n, "no new pod yet");
         plane.delete(pod, &DeleteParams::default().grace_period(0)).await;

@@ -2,6 +2,7 @@
 
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tug_api::kinds::core::{EVENT, POD};
 
 use crate::support::ControlPlane;
@@ -150,4 +151,23 @@ async fn a_replication_controller_does_the_same() {
     plane.until(&controller, says(json!({ "replicas": 2, "fullyLabeledReplicas": 2 }))).await;
     let pod = plane.until_some(&POD, "default", |_| true).await;
     assert_eq!(pod["metadata"]["ownerReferences"][0]["kind"], "ReplicationController");
+}
+
+#[tokio::test]
+async fn pods_that_are_made_but_not_seen_yet_are_not_made_again() {
+    let (gate, is_open) = watch::channel(true);
+    let plane = ControlPlane::start_behind(is_open).await;
+    // Its controllers work once they have heard of all pods that there are.
+    let first = plane.create(replica_set("first", 1)).await;
+    plane.until(&first, says(json!({ "replicas": 1, "fullyLabeledReplicas": 1, "terminatingReplicas": 0 }))).await;
+    gate.send_replace(false);
+    let web = plane.create(replica_set("web", 3)).await;
+    plane.until_many(&POD, "default", 4, |_| true).await;
+    // This calls for another look at it; the other one's pod shows that looks are taken.
+    plane.patch(&web, json!({ "metadata": { "annotations": { "look": "again" } } })).await;
+    plane.create(replica_set("other", 1)).await;
+    plane.until_some(&POD, "default", |pod| pod["metadata"]["generateName"] == "other-").await;
+    gate.send_replace(true);
+    plane.until(&web, says(json!({ "replicas": 3, "fullyLabeledReplicas": 3, "terminatingReplicas": 0 }))).await;
+    assert_eq!(plane.list(&POD, "default").await.len(), 5);
 }

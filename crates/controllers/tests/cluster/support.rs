@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use parking_lot::Mutex;
@@ -14,7 +16,7 @@ use tokio::task::JoinHandle;
 use tug_api::{Kind, ObjectKey, kinds};
 use tug_apiserver::auth::User;
 use tug_apiserver::{Config, Server};
-use tug_client::{Cluster, Informer, Scope};
+use tug_client::{Cluster, HttpsSource, Informer, Scope, Source, SourceEvent};
 use tug_controllers::{Controllers, Identity, Settings};
 use tug_store::SqliteStore;
 
@@ -33,7 +35,20 @@ impl ControlPlane {
         Self::start_with(Settings::default()).await
     }
 
+    /// Its controllers hear of pods only while `gate` is open.
+    pub async fn start_behind(gate: watch::Receiver<bool>) -> Self {
+        Self::start_seeing(Settings::default(), |cluster| {
+            let source = Gated { source: HttpsSource::new(cluster.client.clone()), gate: gate.clone() };
+            Cluster::new(cluster.client, Arc::new(source))
+        })
+        .await
+    }
+
     pub async fn start_with(settings: Settings) -> Self {
+        Self::start_seeing(settings, |cluster| cluster).await
+    }
+
+    async fn start_seeing(settings: Settings, door_of: impl Fn(Cluster) -> Cluster) -> Self {
         // Another test of this process may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = TempDir::new().expect("a directory");
@@ -42,10 +57,10 @@ impl ControlPlane {
         let store = SqliteStore::open(dir.path().join("state.db")).expect("a store");
         let server = Server::start(config, Arc::new(store)).await.expect("a server");
         let door = |identity| {
-            server.cluster(match identity {
+            door_of(server.cluster(match identity {
                 Identity::Manager => User::system("system:kube-controller-manager", &[]),
                 Identity::Account(name) => User::service_account("kube-system", name, ""),
-            })
+            }))
         };
         let settings = Settings { root_ca: server.pki().ca_pem().into(), ..settings };
         let controllers = tug_controllers::start(door, settings);
@@ -189,6 +204,28 @@ impl ControlPlane {
             true => Api::namespaced_with(self.admin.client.clone(), namespace, &resource),
             false => Api::all_with(self.admin.client.clone(), &resource),
         }
+    }
+}
+
+/// Holds pods back, as a slow watch does.
+struct Gated {
+    source: HttpsSource,
+    gate: watch::Receiver<bool>,
+}
+
+impl Source for Gated {
+    fn follow(&self, scope: Scope) -> BoxStream<'static, SourceEvent> {
+        let is_pods = scope.plural == "pods";
+        let gate = self.gate.clone();
+        let passed = move |event| {
+            let mut gate = gate.clone();
+            async move {
+                // The test's end opens it, too.
+                let _ = gate.wait_for(|open| *open || !is_pods).await;
+                event
+            }
+        };
+        self.source.follow(scope).then(passed).boxed()
     }
 }
 
