@@ -145,7 +145,8 @@ impl Parts<'_> {
                 _ => "rprivate",
             };
             let target = Path::new("/").join(&mount.mount_path);
-            mounts.push(bind(&source, &target, propagation, mount.read_only == Some(true)));
+            let read_only = mount.read_only == Some(true) || volumes::is_read_only(self.pod, &mount.name);
+            mounts.push(bind(&source, &target, propagation, read_only));
         }
         // Outer mounts before inner ones.
         mounts.sort_by_key(|mount| mount.target.components().count());

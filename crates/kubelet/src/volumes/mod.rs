@@ -146,6 +146,18 @@ fn plugin(volume: &Volume) -> &'static str {
     }
 }
 
+/// Whether containers only ever read a volume: it is made from objects, and written anew when they change.
+pub fn is_read_only(pod: &Pod, name: &str) -> bool {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.into_iter().any(|volume| {
+        let from_objects = volume.config_map.is_some()
+            || volume.secret.is_some()
+            || volume.projected.is_some()
+            || volume.downward_api.is_some();
+        volume.name == name && from_objects
+    })
+}
+
 /// Group that owns the pod's volumes.
 fn fs_group(pod: &Pod) -> Option<u32> {
     let context = pod.spec.as_ref()?.security_context.as_ref()?;
