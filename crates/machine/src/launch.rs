@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use crate::record::Machine;
-use crate::{During, Error, Result, mounts};
+use crate::{During, Error, Result, cgroups, mounts};
 
 /// Name of the hidden subcommand that becomes PID 1; its one argument is the machine's name.
 pub(crate) const INIT_COMMAND: &str = "machine-init";
@@ -49,6 +49,8 @@ pub fn launch(machine: &mut Machine) -> Result<Launched> {
         }
     }
     machine.save()?;
+    // Those of a run whose PID 1 was killed: a v2 cgroup that has children takes no process.
+    cgroups::remove(&machine.name)?;
 
     let (control, theirs) = UnixStream::pair().during("making the control socket")?;
     let log = open_log(machine)?;

@@ -148,11 +148,15 @@ pub fn list() -> Result<Vec<Machine>> {
     Ok(machines)
 }
 
-/// Field 22 of `/proc/<pid>/stat`, clock ticks since boot.
+/// Field 22 of `/proc/<pid>/stat`, clock ticks since boot; `None` also for one that is dead and not yet reaped.
 fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may itself hold spaces and parentheses.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
