@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statvfs::statvfs;
 
 /// # Errors
 /// When the caller isn't root; says how to become it.
@@ -48,6 +50,45 @@ pub fn require_kernel() -> Result<()> {
         return Ok(());
     }
     bail!("this kernel lacks what containers need:\n  {}", missing.join("\n  "))
+}
+
+/// A database that can't grow can't acknowledge a write; better no start than one that fails at its first.
+const LEAST_SPACE_MIB: u64 = 16;
+
+/// # Errors
+/// When the data directory's disk is full, or as good as.
+pub fn require_space(data_dir: &Path) -> Result<()> {
+    fs::create_dir_all(data_dir).with_context(|| format!("making {}", data_dir.display()))?;
+    let disk = statvfs(data_dir).with_context(|| format!("looking at the disk of {}", data_dir.display()))?;
+    let left = (disk.blocks_available() * disk.fragment_size()) >> 20;
+    if left < LEAST_SPACE_MIB {
+        bail!("the disk of {} is full: {left} MiB are left, {LEAST_SPACE_MIB} are needed", data_dir.display());
+    }
+    Ok(())
+}
+
+/// Images' layers and containers' changes to them are put together by overlayfs, which not every file system can hold.
+///
+/// # Errors
+/// When it can't be tried, or the data directory's file system is no good for it; says what is.
+pub fn require_overlay(data_dir: &Path) -> Result<()> {
+    let place = data_dir.join("overlay-check");
+    let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| place.join(name));
+    for directory in [&lower, &upper, &work, &merged] {
+        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    }
+    let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+    let mounted = mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()));
+    if mounted.is_ok() {
+        umount2(&merged, MntFlags::MNT_DETACH).with_context(|| format!("unmounting {}", merged.display()))?;
+    }
+    fs::remove_dir_all(&place).with_context(|| format!("removing {}", place.display()))?;
+    mounted.with_context(|| {
+        format!(
+            "the file system of {} can't hold overlayfs' upper layers; choose a directory on ext4, xfs or btrfs",
+            data_dir.display()
+        )
+    })
 }
 
 /// Whether the kernel can load the module at its first use.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tug_apiserver::auth::User;
 use tug_apiserver::pki::Pki;
@@ -55,10 +56,16 @@ pub fn run(args: ServerArgs) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("making a runtime")?;
-    runtime.block_on(serve(config))?;
+    preflight::require_space(&config.data_dir)?;
+    preflight::require_overlay(&config.data_dir)?;
+    let dial = dial_runtime(&config)?;
+    let served = runtime.block_on(serve(config, dial.as_ref().map(|dial| dial.handle().clone())));
+    if let Some(dial) = dial {
+        dial.shutdown_background();
+    }
     // A blocking call under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(500));
-    Ok(ExitCode::SUCCESS)
+    served.map(|()| ExitCode::SUCCESS)
 }
 
 /// ring, for every TLS connection of this process.
@@ -73,12 +80,18 @@ fn start_logging() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
-async fn serve(config: ServerConfig) -> Result<()> {
+/// Threads of another network namespace, from which registries and resolvers are dialed.
+fn dial_runtime(config: &ServerConfig) -> Result<Option<Runtime>> {
+    let Some(path) = &config.dial_netns else { return Ok(None) };
+    tug_network::dial::runtime_in_netns(Some(path), 2).map(Some).context("entering the dial namespace")
+}
+
+async fn serve(config: ServerConfig, dial: Option<Handle>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let notifier = Notifier::from_environment();
     let parts = tokio::select! {
-        parts = Parts::start(&config, &notifier) => parts?,
+        parts = Parts::start(&config, dial, &notifier) => parts?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -103,22 +116,14 @@ struct Parts {
     controllers: Controllers,
     apiserver: Arc<tug_apiserver::Server>,
     store: tug_store::SqliteStore,
-    dial: Option<tokio::runtime::Runtime>,
 }
 
 impl Parts {
-    async fn start(config: &ServerConfig, notifier: &Notifier) -> Result<Self> {
+    async fn start(config: &ServerConfig, dial: Option<Handle>, notifier: &Notifier) -> Result<Self> {
         notifier.status("Starting the API server");
         let server_dir = config.data_dir.join("server");
         make_private(&server_dir)?;
-        let dial = match &config.dial_netns {
-            Some(path) => {
-                Some(tug_network::dial::runtime_in_netns(Some(path), 2).context("entering the dial namespace")?)
-            }
-            None => None,
-        };
-        let dial_handle = dial.as_ref().map(|runtime| runtime.handle().clone());
-        let engine = tokio::spawn(open_engine(config.clone(), dial_handle.clone()));
+        let engine = tokio::spawn(open_engine(config.clone(), dial.clone()));
 
         let database = server_dir.join("state.db");
         let store = tokio::task::spawn_blocking(move || tug_store::SqliteStore::open(database)).await?;
@@ -183,7 +188,7 @@ impl Parts {
                 listen: vec![SocketAddr::new(dns_address.into(), 53)],
                 domain: "cluster.local".into(),
                 upstreams: tug_dns::resolvers(&resolv_conf),
-                dial: dial_handle,
+                dial,
             },
         )
         .await
@@ -206,7 +211,7 @@ impl Parts {
         proxy.synced().await;
         dns.synced().await;
         node_ready(&nodes, &config.node_name).await;
-        Ok(Self { kubelet, _docker: docker, _dns: dns, _proxy: proxy, scheduler, controllers, apiserver, store, dial })
+        Ok(Self { kubelet, _docker: docker, _dns: dns, _proxy: proxy, scheduler, controllers, apiserver, store })
     }
 
     /// Those that write stop before those that are written to.
@@ -216,9 +221,6 @@ impl Parts {
         self.controllers.stop().await;
         self.apiserver.shutdown().await;
         self.store.close().await;
-        if let Some(dial) = self.dial {
-            dial.shutdown_background();
-        }
     }
 }
 
@@ -232,10 +234,7 @@ impl Drained for ProxyDrains {
     }
 }
 
-async fn open_engine(
-    config: ServerConfig,
-    dial: Option<tokio::runtime::Handle>,
-) -> Result<Arc<Engine>, tug_engine::Error> {
+async fn open_engine(config: ServerConfig, dial: Option<Handle>) -> Result<Arc<Engine>, tug_engine::Error> {
     let mut mirrors = std::collections::BTreeMap::<_, Vec<_>>::new();
     for mirror in &config.registry_mirrors {
         mirrors.entry(mirror.registry.clone()).or_default().push(mirror.url.clone());
