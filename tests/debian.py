@@ -13,7 +13,7 @@ import shutil
 import subprocess
 
 PACKAGES = [
-    "busybox-static",
+    "busybox",
     "curl",
     "docker-registry",
     "docker.io",

@@ -7,7 +7,6 @@ import pathlib
 import ssl
 import subprocess
 import tempfile
-import urllib.request
 
 import kubectl
 
@@ -70,18 +69,16 @@ class Cluster:
                 return int(pid)
         return None
 
-    def api(self, path, timeout=5):
-        """GET of the API with the administrator's certificate."""
-        config = self.kubectl("config", "view", "--raw", "--minify", "-o", "json")
-        config = json.loads(config)
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        context = ssl.create_default_context(cadata=decode(cluster["certificate-authority-data"]))
+    def api(self):
+        """Host with port of the API, and a TLS context with the administrator's certificate."""
+        config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "-o", "json"))
+        server, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        context = ssl.create_default_context(cadata=decode(server["certificate-authority-data"]))
         with tempfile.NamedTemporaryFile("w", dir=self.folder) as pem:
             pem.write(decode(user["client-certificate-data"]) + decode(user["client-key-data"]))
             pem.flush()
             context.load_cert_chain(pem.name)
-        with urllib.request.urlopen(cluster["server"] + path, timeout=timeout, context=context) as answer:
-            return answer.read().decode()
+        return server["server"].removeprefix("https://"), context
 
     def report(self):
         """What a person would look at when something went wrong."""

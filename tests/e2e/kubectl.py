@@ -127,7 +127,8 @@ class Kubectl:
 
 
 def bundle(objects):
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
+    """A file with several objects."""
+    return "\n".join(map(json.dumps, objects))
 
 
 def environment(folder):

@@ -358,6 +358,12 @@ def test_apply_diff_delete(kube, tmp_path):
     assert "not found" in kube.refused("delete", "-f", file)
 
 
+def test_apply_of_a_list(kube):
+    """kubectl checks a List by itself, from the second version of OpenAPI."""
+    both = {"apiVersion": "v1", "kind": "List", "items": [config_map("one", a="1"), config_map("two", b="2")]}
+    assert kube("apply", "-f", "-", stdin=json.dumps(both)) == "configmap/one created\nconfigmap/two created\n"
+
+
 def test_apply_keeps_what_others_set(kube):
     mine = {**config_map("shared", a="1", b="2")}
     kube.apply(mine)

@@ -1,0 +1,63 @@
+"""A made host: namespaces in which everything that a computer has is its own, so that a test may run a Docker daemon or
+a firewall there and see all that a cluster leaves behind, while the real host's network stays untouched."""
+
+import pathlib
+import subprocess
+
+import kubectl
+
+# Folders that programs write to get a copy of their own; what else there is is the real host's.
+OWN = ["/var/lib", "/run", "/etc"]
+
+
+class Host:
+    def __init__(self, folder):
+        self.folder = folder
+        script = ["mount --make-rprivate /", "ip link set lo up", "echo 0 > /proc/sys/net/ipv4/ip_forward"]
+        for number, own in enumerate(OWN):
+            upper, work = folder / f"upper{number}", folder / f"work{number}"
+            upper.mkdir(parents=True)
+            work.mkdir()
+            script.append(f"mount -t overlay -o lowerdir={own},upperdir={upper},workdir={work} overlay {own}")
+        # Of what the real host has in it nothing is to be seen; and overlays of images can't lie on an overlay.
+        for name in ["tug", "docker"]:
+            (folder / name).mkdir()
+            script.append(f"mkdir -p /var/lib/{name} && mount --bind {folder / name} /var/lib/{name}")
+        # A first process that reaps, as any computer has it.
+        script.append("mount -t tmpfs tmpfs /run; touch /run/up; echo up; while true; do sleep 1000 & wait; done")
+        spaces = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--mount-proc", "--kill-child"]
+        command = ["unshare", *spaces, "sh", "-ec", "\n".join(script)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        assert self.process.stdout.readline() == "up\n"
+        (pid,) = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        self.enter = ("nsenter", f"--target={pid}", "--net", "--mount", "--pid", "--uts", "--ipc")
+
+    def run(self, *command, timeout=60):
+        return kubectl.run([*self.enter, *map(str, command)], timeout=timeout)
+
+    def begin(self, *command, **options):
+        return subprocess.Popen([*self.enter, *map(str, command)], stdin=subprocess.DEVNULL, **options)
+
+    def state(self):
+        """What a cluster could leave behind, as text: links, addresses, routes, firewall, mounts, processes, files."""
+        looks = {
+            "links": "ip -o link | cut -d: -f2",
+            "addresses": "ip -o -4 address",
+            "routes": "ip route show table all type unicast",
+            "firewall": "nft list ruleset",
+            "mounts": "cut -d' ' -f2,3 /proc/mounts | sort",
+            "processes": "exec cat /proc/[0-9]*/comm",
+            "files": "find /run /etc /var/lib -newer /run/up -path '*tug*' ! -path /run/up | sort",
+            "namespaces": "ls /run/netns 2>&1 || true",
+        }
+        return {what: self.run("sh", "-c", look) for what, look in looks.items()}
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+        # Of clusters that a failed test left: cgroups are the kernel's, and the real host's too.
+        for machine in (self.folder / "tug").glob("machines/*"):
+            left = pathlib.Path("/sys/fs/cgroup").glob(f"**/tug-{machine.name}/**/")
+            for cgroup in sorted(left, key=lambda path: -len(path.parts)):
+                cgroup.rmdir()

@@ -1,0 +1,341 @@
+"""What a person types at the computer: `tug start` and what follows, for one cluster and for several."""
+
+import json
+import os
+import pathlib
+import pwd
+import socket
+import subprocess
+
+import images
+import kubectl
+import pytest
+from cluster import Cluster, program
+from host import Host
+from manifests import container, deployment, pod, secret, service, sleeper
+from test_kubectl import get
+from wait import free_port, until
+
+
+@pytest.fixture
+def host(tmp_path):
+    host = Host(tmp_path / "host")
+    yield host
+    host.close()
+
+
+def tug(*args, env=None):
+    return kubectl.run([program(), *args], env=env)
+
+
+def cgroups(name):
+    found = subprocess.run(["find", "/sys/fs/cgroup", "-name", f"*{name}*"], capture_output=True, text=True, check=True)
+    return found.stdout.split()
+
+
+def test_a_clusters_life(new_cluster, mirror):
+    """start, status, ip, ssh, logs, kubeconfig, stop, start again, delete."""
+    cluster = new_cluster("life")
+    printed = cluster.start(*mirror)
+    assert f'Cluster "{cluster.name}" is ready after' in printed and "kubectl get nodes" in printed
+    kube = cluster.kubectl
+    assert kube("config", "current-context") == f"{cluster.name}\n"
+    assert oct((cluster.folder / "kubeconfig").stat().st_mode) == "0o100600"
+    port = int(kube("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}").rsplit(":", 1)[1])
+    assert port >= 6443
+
+    status = json.loads(cluster.tug("status", "-o", "json"))
+    assert (status["name"], status["machine"], status["apiServer"]["ready"]) == (cluster.name, "Running", True)
+    assert status["nodes"] == [{"name": cluster.name, "ready": True}]
+    assert "Ready" in cluster.tug("status")
+    assert status["address"] == cluster.ip()
+    assert cluster.ssh("hostname") == f"{cluster.name}\n"
+    with pytest.raises(kubectl.Failed) as failed:
+        cluster.ssh("exit 5")
+    assert failed.value.code == 5
+    assert "ready" in cluster.tug("logs")
+    printed = json.loads(
+        kubectl.run([kube.program, "config", "view", "-o", "json", "--kubeconfig", save(cluster)], env=cluster.env)
+    )
+    assert printed["clusters"][0]["cluster"]["server"] == f"https://{cluster.ip()}:6443"
+    assert kubectl.run([kube.program, "--kubeconfig", save(cluster), "get", "nodes", "-o", "name"]) == (
+        f"node/{cluster.name}\n"
+    )
+
+    kube.apply(deployment("web", container("nginx")), secret("keys", a="b"), service("web", 80, type="NodePort"))
+    kube.rolled_out("deployment/web")
+    node_port = int(kube.path("service web", ".spec.ports[0].nodePort"))
+    until(lambda: get(cluster.ip(), node_port), "the NodePort answers")
+    # A second start of a running cluster only makes its context current again.
+    kube("config", "set-context", "other")
+    kube("config", "use-context", "other")
+    assert "is running already" in cluster.start()
+    assert kube("config", "current-context") == f"{cluster.name}\n"
+
+    address = cluster.ip()
+    cluster.tug("stop")
+    assert cluster.tug("ip").strip() == address
+    assert json.loads(said(cluster, "status", "-o", "json").stdout)["machine"] == "Stopped"
+    assert "is stopped; start it with" in cluster.refused("ssh")
+    assert processes(cluster) == []
+    cluster.start()
+    assert (cluster.ip(), kube.path("secret keys", ".data.a")) == (address, "Yg==")
+    kube.rolled_out("deployment/web")
+    assert "Welcome" in until(lambda: get(address, node_port), "the NodePort answers again")
+    assert kube("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}") == f"https://127.0.0.1:{port}"
+
+    cluster.delete()
+    contexts = kube("config", "get-contexts", "-o", "name").split()
+    assert cluster.name not in contexts
+    assert "is no cluster" in cluster.refused("status")
+    assert processes(cluster) == []
+    assert cgroups(cluster.name) == []
+    assert cluster.name not in pathlib.Path("/proc/mounts").read_text()
+    assert "There is no cluster" in cluster.tug("delete")
+
+
+def save(cluster):
+    path = cluster.folder / "printed"
+    path.write_text(cluster.tug("kubeconfig"))
+    return path
+
+
+def said(cluster, *args):
+    command = cluster.command(*args)
+    return subprocess.run(command, capture_output=True, text=True, env=cluster.env, check=False)
+
+
+def processes(cluster):
+    """Processes that carry the cluster's name in their arguments or cgroup."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                text = (entry / "cgroup").read_text() + (entry / "cmdline").read_text()
+            except OSError:
+                continue
+            if cluster.name in text and entry.name != str(os.getpid()):
+                found.append(text)
+    return found
+
+
+def test_delete_leaves_nothing(host, tmp_path):
+    """Links, routes, firewall tables, mounts, processes, files and cgroups are as before."""
+    cluster = Cluster("gone", tmp_path / "home", host.enter)
+    before = host.state()
+    cluster.start()
+    try:
+        cluster.tug("image load", images.make()["nginx:latest"])
+        kube = cluster.kubectl
+        kube.apply(
+            deployment("web", container("nginx"), replicas=2),
+            service("web", 80, type="NodePort"),
+            pod(
+                "mounts",
+                container(script="sleep inf", volumeMounts=[{"name": "v", "mountPath": "/v"}]),
+                volumes=[{"name": "v", "emptyDir": {"medium": "Memory"}}],
+            ),
+        )
+        kube.rolled_out("deployment/web")
+    finally:
+        cluster.delete()
+    after = host.state()
+    for what, text in before.items():
+        assert after[what] == text, what
+    assert cgroups("tug-gone") == []
+    assert "contexts: []" in (tmp_path / "home/kubeconfig").read_text().replace("contexts: null", "contexts: []")
+
+
+def test_a_killed_machine_is_cleaned_up_by_the_next_start(host, tmp_path):
+    cluster = Cluster("fallen", tmp_path / "home", host.enter)
+    before = host.state()
+    cluster.start()
+    host.run("sh", "-c", "kill -9 $(cut -d' ' -f1 /run/tug/machines/fallen/pid)")
+    cluster.start()
+    assert cluster.kubectl("get", "nodes", "-o", "name") == "node/fallen\n"
+    cluster.delete()
+    after = host.state()
+    for what, text in before.items():
+        assert after[what] == text, what
+
+
+def test_two_clusters_at_once(new_cluster, cluster, mirror):
+    """Each with its own address, port, names and pods."""
+    other = new_cluster("other")
+    other.start(*mirror)
+    assert other.ip() != cluster.ip()
+    for each in [cluster, other]:
+        each.kubectl.apply(
+            deployment("twin", container("echo:1")),
+            service("twin", {"port": 80, "targetPort": 8080}, type="NodePort"),
+            sleeper("client"),
+        )
+    names = []
+    for each in [cluster, other]:
+        kube = each.kubectl
+        kube.rolled_out("deployment/twin")
+        kube.wait("pod client", "condition=Ready")
+        port = int(kube.path("service twin", ".spec.ports[0].nodePort"))
+        (name,) = kube.path("pods -l app=twin", ".items[*].metadata.name").split()
+        names.append(name)
+        assert f"host={name}" in until(lambda: get(each.ip(), port), "its own pod answers")  # noqa: B023
+        assert f"host={name}" in kube.sh("client", "wget -qO- http://twin/")
+    assert len(set(names)) == 2
+    other.delete()
+    assert f"host={names[0]}" in cluster.kubectl.sh("client", "wget -qO- http://twin/")
+    assert cluster.kubectl("get", "--raw", "/readyz") == "ok"
+    cluster.kubectl("delete", "deployment,service,pod", "twin", "client", "--ignore-not-found", "--wait=false")
+
+
+def test_contexts_in_the_users_files(host, tmp_path):
+    """kubectl's own rules: the first file of $KUBECONFIG, else ~/.kube/config; what was there stays."""
+    cluster = Cluster("ctx", tmp_path / "home", host.enter)
+    first = tmp_path / "home/kubeconfig"
+    run = [kubectl.stock(), "config"]
+    for args in [
+        ["set-cluster", "theirs", "--server=https://192.0.2.1"],
+        ["set-context", "theirs", "--cluster=theirs", "--user=them"],
+        ["use-context", "theirs"],
+    ]:
+        kubectl.run([*run, *args], env=cluster.env)
+    cluster.start()
+    assert sorted(kubectl.run([*run, "get-contexts", "-o", "name"], env=cluster.env).split()) == ["ctx", "theirs"]
+    cluster.env.pop("KUBECONFIG")
+    cluster.start()
+    assert kubectl.run([*run, "current-context"], env=cluster.env) == "ctx\n"
+    assert (tmp_path / "home/.kube/config").exists()
+    cluster.env["KUBECONFIG"] = str(first)
+    cluster.delete()
+    assert kubectl.run([*run, "get-contexts", "-o", "name"], env=cluster.env) == "theirs\n"
+
+
+def test_under_sudo_the_context_is_the_users(host, tmp_path):
+    user = pwd.getpwnam("nobody")
+    home = tmp_path / "home"
+    cluster = Cluster("sudo", home, host.enter)
+    # Whose home folder is not theirs to write to gets it where $KUBECONFIG says.
+    cluster.env |= {"SUDO_UID": str(user.pw_uid), "SUDO_GID": str(user.pw_gid)}
+    cluster.start()
+    assert (home / "kubeconfig").stat().st_uid == user.pw_uid
+    cluster.delete()
+
+
+def test_images(cluster, registry):
+    assert "echo" in cluster.tug("image load", images.make()["echo:2"])
+    registry.push("echo:1", "library/pulled:7")
+    assert "pulled" in cluster.tug("image pull", "pulled:7")
+    listed = json.loads(cluster.tug("image ls", "-o", "json"))
+    tags = {tag for image in listed for tag in image["RepoTags"]}
+    assert {"echo:2", "pulled:7"} <= {tag.removeprefix("docker.io/library/") for tag in tags}
+    assert "pulled:7" in cluster.tug("image ls")
+    assert "no-such-file" in cluster.refused("image load", "/no-such-file")
+    assert "not found" in cluster.refused("image pull", "pulled:no-such-tag")
+
+
+def test_a_loaded_image_runs_under_pull_policy_always(cluster, kube, tmp_path):
+    """Nobody has to push to try something; an event says that it was not pulled."""
+    layer, config = images.echo(tmp_path, "mine")
+    images.archive(tmp_path / "mine.tar", ["mine:latest"], layer, config)
+    cluster.tug("image load", tmp_path / "mine.tar")
+    kube("run", "mine", "--image=mine")
+    assert kube.path("pod mine", ".spec.containers[0].imagePullPolicy") == "Always"
+    kube.wait("pod mine", "condition=Ready")
+    messages = [message for reason, message in kube.events("mine") if reason == "Pulled"]
+    assert any('"mine"' in message and "Always" in message for message in messages), messages
+
+
+def as_nobody(*command):
+    user = pwd.getpwnam("nobody")
+    return subprocess.run(command, capture_output=True, text=True, user=user.pw_uid, group=user.pw_gid, check=False)
+
+
+def test_without_root(tmp_path):
+    tmp_path.chmod(0o755)
+    readable = pathlib.Path("/tmp") / f"tug-{os.getpid()}"
+    readable.write_bytes(program().read_bytes())
+    readable.chmod(0o755)
+    try:
+        for verb in ["start", "stop", "delete", "status", "ssh", "server"]:
+            done = as_nobody(readable, verb)
+            assert done.returncode == 1
+            assert done.stderr.startswith(f"Error: tug {verb} needs root"), done.stderr
+            assert f"try: sudo tug {verb}" in done.stderr
+        assert as_nobody(readable, "version").returncode == 0
+    finally:
+        readable.unlink()
+
+
+def test_a_port_that_is_taken(new_cluster):
+    cluster = new_cluster("port")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        message = cluster.refused("start", "--api-port", str(port))
+    assert f"port {port}" in message and "in use" in message
+    assert cgroups(cluster.name) == []
+    port = free_port()
+    cluster.start("--api-port", str(port))
+    server = cluster.kubectl("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
+    assert server == f"https://127.0.0.1:{port}"
+    assert f"has port {port} for its life" in cluster.refused("start", "--api-port", str(free_port()))
+    cluster.delete()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["start", "--name", "Upper"], "lower case alphanumeric"),
+        (["start", "--name", "x" * 50], "no more than 40 bytes"),
+        (["start", "--nodes", "3"], "3"),
+        (["start", "--registry-mirror", "docker.io"], "expected REGISTRY=URL"),
+        (["status", "--name", "nobody-made-it"], 'there is no cluster "nobody-made-it"'),
+        (["ssh", "--name", "nobody-made-it"], "make it with: tug start --name nobody-made-it"),
+        (["frobnicate"], "unrecognized subcommand"),
+        (["server", "--data-dir", "relative"], "must be an absolute path"),
+        (["server", "--config", "/no/such/file"], "reading /no/such/file"),
+    ],
+)
+def test_wrong_commands_say_what_is_wrong(args, message):
+    with pytest.raises(kubectl.Failed) as failed:
+        tug(*args)
+    assert failed.value.code in (1, 2)
+    assert message in failed.value.stderr
+
+
+def test_a_data_directory_that_overlayfs_cannot_use(host, tmp_path):
+    """An overlay is one: the directory is named, and nothing is left half made."""
+    host.run(
+        "sh",
+        "-ec",
+        "cd /var/lib/docker; mkdir up work; umount /var/lib/tug; mount -t overlay -o "
+        "lowerdir=/srv,upperdir=/var/lib/docker/up,workdir=/var/lib/docker/work overlay /var/lib/tug",
+    )
+    cluster = Cluster("nested", tmp_path / "home", host.enter)
+    before = host.state()
+    message = cluster.refused("start")
+    assert "/var/lib/tug" in message and "overlay" in message
+    assert host.state()["links"] == before["links"]
+
+
+def test_a_full_disk(host, tmp_path):
+    host.run("sh", "-c", "umount /var/lib/tug && mount -t tmpfs -o size=64k tmpfs /var/lib/tug")
+    cluster = Cluster("full", tmp_path / "home", host.enter)
+    message = cluster.refused("start")
+    assert "is full: 0 MiB are left" in message
+
+
+def test_completion_and_version():
+    assert tug("version").startswith("tug ") and "Kubernetes v1.36." in tug("version")
+    assert "_tug()" in tug("completion", "bash")
+    assert "#compdef tug" in tug("completion", "zsh")
+    for verb in ["start", "stop", "delete", "status", "ip", "ssh", "logs", "kubeconfig", "image", "server"]:
+        assert f"  {verb}" in tug("--help")
+
+
+def test_names_of_processes(cluster):
+    """Each process of Tug is seen as such in `ps`."""
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "exe").readlink() == program():
+                assert (entry / "comm").read_text().startswith("tug")
+        except OSError:
+            continue

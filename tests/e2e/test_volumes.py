@@ -1,0 +1,184 @@
+"""Every kind of volume that a pod can mount."""
+
+import pytest
+from manifests import config_map, container, once, pod, secret
+from wait import until
+
+
+def mounted(name, volume, script, mount=None, **spec):
+    """A pod that runs a script with one volume at /v."""
+    mounts = [{"name": "v", "mountPath": "/v", **(mount or {})}]
+    volumes = [{"name": "v", **volume}]
+    return pod(name, container(script=script, volumeMounts=mounts), volumes=volumes, restartPolicy="Never", **spec)
+
+
+def output(kube, *pods):
+    """What pods printed that ran to their good end."""
+    kube.apply(*pods)
+    printed = []
+    for each in pods:
+        name = each["metadata"]["name"]
+        kube.wait(f"pod {name}", ".status.phase=Succeeded")
+        printed.append(kube("logs", name))
+    return printed
+
+
+def test_empty_dir(kube):
+    plain, memory = output(
+        kube,
+        mounted("plain", {"emptyDir": {}}, "ls -A /v; stat -c %a /v; echo x > /v/x; cat /v/x"),
+        mounted("memory", {"emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}, "mount | grep ' /v '; df -k /v"),
+    )
+    assert plain == "777\nx\n"
+    assert " on /v type tmpfs " in memory and " 16384 " in memory
+
+
+@pytest.fixture
+def host_folder(tmp_path):
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def test_host_path_is_the_hosts_path(kube, host_folder):
+    (host_folder / "file").write_text("from the host\n")
+    path = {"path": str(host_folder)}
+    read, made, file = output(
+        kube,
+        mounted("read", {"hostPath": path}, "cat /v/file; echo from the pod > /v/back"),
+        mounted("made", {"hostPath": {"path": f"{host_folder}/new", "type": "DirectoryOrCreate"}}, "touch /v/x; ls /v"),
+        mounted("file", {"hostPath": {"path": f"{host_folder}/file", "type": "File"}}, "cat /v"),
+    )
+    assert (read, made, file) == ("from the host\n", "x\n", "from the host\n")
+    assert (host_folder / "back").read_text() == "from the pod\n"
+    assert (host_folder / "new/x").exists()
+    kube.apply(mounted("wrong", {"hostPath": {**path, "type": "File"}}, "true"))
+    message = until(lambda: dict(kube.events("wrong")).get("FailedMount"), "an event tells of the type")
+    assert "hostPath type check failed" in message and "is not a file" in message
+
+
+def test_config_map(kube):
+    kube.apply(config_map("settings", one="1", two="2"))
+    some = {"name": "settings", "items": [{"key": "two", "path": "deep/er", "mode": 0o400}]}
+    whole, part, none = output(
+        kube,
+        mounted("whole", {"configMap": {"name": "settings"}}, "cd /v; grep . *; stat -Lc %a one"),
+        mounted(
+            "part", {"configMap": some}, "cd /v; find . -name 'er' | head -1; cat deep/er; stat -Lc %a deep/er; ls"
+        ),
+        mounted("none", {"configMap": {"name": "missing", "optional": True}}, "ls /v"),
+    )
+    assert whole == "one:1\ntwo:2\n644\n"
+    assert part.endswith("2400\ndeep\n")
+    assert none == ""
+
+
+def test_a_changed_config_map_reaches_the_pod(kube):
+    kube.apply(config_map("settings", a="old"))
+    volume = {"configMap": {"name": "settings"}}
+    kube.apply(mounted("follows", volume, "until grep -q new /v/a; do sleep 0.2; done; echo seen"))
+    kube.wait("pod follows", "condition=Ready")
+    kube.apply(config_map("settings", a="new"))
+    kube.wait("pod follows", ".status.phase=Succeeded", timeout=120)
+
+
+def test_a_missing_config_map_or_secret_is_waited_for(kube):
+    kube.apply(
+        mounted("waits", {"configMap": {"name": "late"}}, "cat /v/a"),
+        mounted("hopes", {"secret": {"secretName": "hidden"}}, "cat /v/a"),
+    )
+    for name, message in [("waits", 'configmap "late" not found'), ("hopes", 'secret "hidden" not found')]:
+        until(lambda: message in dict(kube.events(name)).get("FailedMount", ""), f"an event says {message}")
+    kube.apply(config_map("late", a="there"), secret("hidden", a="too"))
+    kube.wait("pods --all", ".status.phase=Succeeded", timeout=120)
+
+
+def test_secret(kube):
+    kube.apply(secret("keys", key="hush"))
+    volume = {"secret": {"secretName": "keys", "defaultMode": 0o440}}
+    script = "cat /v/key; stat -Lc ' %a' /v/key; mount | grep ' /v ' | cut -d' ' -f5; echo x > /v/key || echo read-only"
+    (text,) = output(kube, mounted("reads", volume, script))
+    assert text == "hush 440\ntmpfs\nread-only\n"
+
+
+def test_downward_api(kube):
+    items = [
+        {"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}},
+        {"path": "name", "fieldRef": {"fieldPath": "metadata.name"}},
+        {"path": "cpu", "resourceFieldRef": {"containerName": "main", "resource": "requests.cpu", "divisor": "1m"}},
+    ]
+    told = mounted("told", {"downwardAPI": {"items": items}}, "cd /v; grep . labels name cpu")
+    told["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "250m"}}
+    (text,) = output(kube, told)
+    assert text == 'labels:app="told"\nname:told\ncpu:250\n'
+
+
+def test_projected(kube):
+    kube.apply(config_map("settings", a="1"), secret("keys", b="2"))
+    sources = [
+        {"configMap": {"name": "settings"}},
+        {"secret": {"name": "keys", "items": [{"key": "b", "path": "hidden/b"}]}},
+        {"downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+        {"serviceAccountToken": {"path": "token", "audience": "somebody", "expirationSeconds": 3600}},
+    ]
+    (text,) = output(kube, mounted("all", {"projected": {"sources": sources}}, "cd /v; ls; cat a hidden/b name"))
+    assert text == "a\nhidden\nname\ntoken\n12all"
+
+
+def test_sub_paths_and_read_only_mounts(kube, host_folder):
+    kube.apply(config_map("settings", **{"app.conf": "x=1"}))
+    mounts = [
+        {"name": "settings", "mountPath": "/etc/app.conf", "subPath": "app.conf"},
+        {"name": "data", "mountPath": "/data", "subPath": "made/for/it"},
+        {"name": "data", "mountPath": "/mine", "subPathExpr": "$(POD)"},
+        {"name": "data", "mountPath": "/look", "readOnly": True},
+    ]
+    script = "cat /etc/app.conf; touch /data/x /mine/y; find /look | sort; touch /look/z 2>&1"
+    env = [{"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]
+    kube.apply(
+        pod(
+            "parts",
+            container(script=script + "; true", volumeMounts=mounts, env=env),
+            volumes=[
+                {"name": "settings", "configMap": {"name": "settings"}},
+                {"name": "data", "hostPath": {"path": str(host_folder)}},
+            ],
+            restartPolicy="Never",
+        )
+    )
+    kube.wait("pod parts", ".status.phase=Succeeded")
+    lines = kube("logs", "parts").splitlines()
+    paths = ["/look", "/look/made", "/look/made/for", "/look/made/for/it", "/look/made/for/it/x", "/look/parts"]
+    assert lines == ["x=1" + paths[0], *paths[1:], "/look/parts/y", "touch: /look/z: Read-only file system"]
+
+
+def test_containers_share_a_volume_and_keep_it_over_restarts(kube):
+    mounts = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
+    kube.apply(
+        pod(
+            "pair",
+            container(
+                script="echo run >> /v/log; test $(wc -l < /v/log) -ge 2 || exit 1; sleep inf", name="a", **mounts
+            ),
+            container(script="until test -e /v/log; do sleep 0.1; done; sleep inf", name="b", **mounts),
+            volumes=[{"name": "v", "emptyDir": {}}],
+        )
+    )
+    kube.wait("pod pair", ".status.containerStatuses[0].restartCount=1")
+    kube.wait("pod pair", "condition=Ready")
+    assert kube.sh("pair", "cat /v/log", "-c", "b") == "run\nrun\n"
+
+
+def test_volumes_go_with_their_pod(cluster, kube):
+    kube.apply(mounted("short", {"emptyDir": {"medium": "Memory"}}, "sleep inf"), once("peer", "true"))
+    kube.wait("pod short", "condition=Ready")
+    uid = kube.path("pod short", ".metadata.uid")
+    assert uid in cluster.ssh("ls /var/lib/tug/node/pods")
+    kube("delete", "pod", "short")
+    until(lambda: uid not in cluster.ssh("ls /var/lib/tug/node/pods; cat /proc/mounts"), "folder and mounts are gone")
+
+
+def test_file_owners(kube):
+    script = "stat -c '%g %a' /v; id -G; touch /v/x; stat -c %g /v/x"
+    context = {"runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 2345}
+    (text,) = output(kube, mounted("owned", {"emptyDir": {}}, script, securityContext=context))
+    assert text == "2345 2777\n1000 2345\n2345\n"
