@@ -2,6 +2,7 @@
 //!
 //! kubectl reads them to explain fields, to compute its patches and to learn which query parameters a server honours.
 
+pub mod gnostic;
 mod paths;
 mod schemas;
 
@@ -48,6 +49,11 @@ pub fn v2() -> Vec<u8> {
     let components = schemas::of(kinds::all(), "#/definitions/");
     let document = json!({ "swagger": "2.0", "info": info(), "paths": {}, "definitions": components.schemas });
     serde_json::to_vec(&document).unwrap_or_default()
+}
+
+/// The same as protobuf, in the form of [`gnostic::MEDIA_TYPE`].
+pub fn v2_protobuf() -> Vec<u8> {
+    gnostic::document("2.0", &info(), &schemas::of(kinds::all(), "#/definitions/").schemas)
 }
 
 fn info() -> Value {

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tug_api::openapi::gnostic;
 use tug_api::{discovery, openapi};
 
 use crate::api::Api;
@@ -62,6 +63,9 @@ pub async fn answer(api: &Api, info: &RequestInfo, query: &Query, parts: &Parts)
             && clause.parameter("v") == "v2"
             && clause.parameter("as") == "APIGroupDiscoveryList"
     });
+    let wants_protobuf = negotiate::clauses(&parts.headers)
+        .iter()
+        .any(|clause| matches!(clause.media_type, gnostic::MEDIA_TYPE | gnostic::OLD_NAME));
     let json = |value: Value| Some(value.to_string().into_bytes());
     let address = &api.address;
     let (media_type, key, make): (_, _, Box<dyn Fn() -> Option<Vec<u8>> + Send>) = match segments[..] {
@@ -89,6 +93,9 @@ pub async fn answer(api: &Api, info: &RequestInfo, query: &Query, parts: &Parts)
             let (group, version) = (group.to_owned(), version.to_owned());
             let key = format!("/apis/{group}/{version}");
             (JSON, key, Box::new(move || discovery::resources(&group, &version).and_then(json)))
+        }
+        ["openapi", "v2"] if wants_protobuf => {
+            (gnostic::MEDIA_TYPE, "/openapi/v2 protobuf".into(), Box::new(move || Some(openapi::v2_protobuf())))
         }
         ["openapi", "v2"] => (JSON, "/openapi/v2".into(), Box::new(move || Some(openapi::v2()))),
         ["openapi", "v3"] => (JSON, "/openapi/v3".into(), Box::new(move || json(openapi::v3_index()))),
