@@ -8,6 +8,7 @@ pub mod apply;
 pub mod columns;
 pub mod discovery;
 pub mod field;
+pub mod golang;
 pub mod kind;
 pub mod kinds;
 pub mod merge;

@@ -203,6 +203,12 @@ fn finalizer_errors(metadata: &Map<String, Value>) -> FieldErrors {
         let wrong = names::qualified_name(finalizer);
         errors.extend(wrong.iter().map(|w| FieldError::invalid("metadata.finalizers", &finalizer.into(), w)));
     }
+    for (index, finalizer) in strings(metadata, "finalizers").enumerate() {
+        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(format!("metadata.finalizers[{index}]"), &finalizer.into(), detail));
+        }
+    }
     let has = |name| strings(metadata, "finalizers").any(|f| f == name);
     if has("orphan") && has("foregroundDeletion") {
         let both = metadata.get("finalizers").unwrap_or(&Value::Null);

@@ -10,6 +10,8 @@ pub use strategic::strategic_patch;
 
 use serde_json::Value;
 
+use crate::golang;
+
 /// Why a patch can't be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatchError {
@@ -21,6 +23,10 @@ pub enum PatchError {
     Unprocessable(String),
 }
 
-fn decoded(patch: &[u8]) -> Result<Value, PatchError> {
-    serde_json::from_slice(patch).map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))
+/// A patch as an object, or Go's words about what else it is.
+fn object(patch: &[u8]) -> Result<Value, String> {
+    match golang::unmarshal_error(patch, Value::is_object, "map[string]interface {}") {
+        Some(error) => Err(error),
+        None => serde_json::from_slice(patch).map_err(|error| error.to_string()),
+    }
 }

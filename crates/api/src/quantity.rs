@@ -110,6 +110,11 @@ impl Quantity {
         }
     }
 
+    /// As upstream asks it of what can't be divided.
+    pub fn is_whole(&self) -> bool {
+        self.milli_value() % 1000 == 0
+    }
+
     pub fn is_zero(&self) -> bool {
         self.nanos == 0
     }

@@ -113,7 +113,7 @@ impl Requirement {
     fn checked(key: &str, operator: Operator, mut values: Vec<String>) -> Result<Self, SelectorError> {
         values.sort();
         values.dedup();
-        check_key(key)?;
+        check_key("key", key)?;
         let shown = serde_json::Value::from(values.clone());
         let wrong = match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
@@ -160,12 +160,13 @@ impl Requirement {
     }
 }
 
-fn check_key(key: &str) -> Result<(), SelectorError> {
+/// `path` is what upstream calls the place of the key: nothing at all where it parses a text.
+fn check_key(path: &str, key: &str) -> Result<(), SelectorError> {
     let wrong = names::qualified_name(key);
     if wrong.is_empty() {
         return Ok(());
     }
-    Err(SelectorError(format!("key: Invalid value: {}: {}", quoted(key), wrong.join("; "))))
+    Err(SelectorError(format!("{path}: Invalid value: {}: {}", quoted(key), wrong.join("; "))))
 }
 
 impl std::fmt::Display for Selector {

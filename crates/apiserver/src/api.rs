@@ -120,7 +120,8 @@ impl Api {
             Ok(info) => info,
             Err(status) => return status.into_response(),
         };
-        let answer = AssertUnwindSafe(self.answer(caller, &info, &query, parts, body)).catch_unwind().await;
+        let answer = self.in_time(&info, &query, self.answer(caller, &info, &query, parts, body));
+        let answer = AssertUnwindSafe(answer).catch_unwind().await;
         let mut response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => status.into_response(),
@@ -135,6 +136,22 @@ impl Api {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
         self.metrics.count(&info, response.status().as_u16(), started.elapsed());
         response
+    }
+
+    /// Gives up when the client does, if it says when that is.
+    async fn in_time(
+        &self,
+        info: &RequestInfo,
+        query: &Query,
+        answer: impl Future<Output = Result<Response<Body>, Status>>,
+    ) -> Result<Response<Body>, Status> {
+        let Some(timeout) = query.timeout()?.filter(|_| !info.is_long_running()) else { return answer.await };
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Status::timeout(format!(
+                "Timeout: request did not complete within the requested timeout - context deadline exceeded ({timeout:?})"
+            ))),
+        }
     }
 
     async fn answer(

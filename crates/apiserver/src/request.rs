@@ -1,5 +1,7 @@
 //! What a request asks for, read from its method, path and query as upstream's `RequestInfo` does.
 
+use std::time::Duration;
+
 use http::Method;
 use percent_encoding::percent_decode_str;
 
@@ -142,6 +144,19 @@ impl Query {
         self.all(name).next().map(|value| !matches!(value.to_ascii_lowercase().as_str(), "false" | "0"))
     }
 
+    /// How long the client will wait for an answer; `None` if it doesn't say, or says zero.
+    ///
+    /// # Errors
+    /// 400 if the value isn't one of Go's durations.
+    pub fn timeout(&self) -> Result<Option<Duration>, Status> {
+        let Some(text) = self.get("timeout") else { return Ok(None) };
+        let seconds = go_duration(text).ok_or_else(|| {
+            let why = format!("time: invalid duration {text:?}");
+            Status::bad_request(format!("invalid timeout specified in the request URL - {why}"))
+        })?;
+        Ok(Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero()))
+    }
+
     /// # Errors
     /// If the value isn't a whole number.
     pub fn integer(&self, name: &str) -> Result<Option<i64>, Status> {
@@ -150,6 +165,33 @@ impl Query {
             .map(Some)
             .map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
     }
+}
+
+/// Seconds of a text like `1h15m30.918s`.
+fn go_duration(text: &str) -> Option<f64> {
+    let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let sign = if text.starts_with('-') { -1.0 } else { 1.0 };
+    if unsigned == "0" {
+        return Some(0.0);
+    }
+    let mut seconds = 0.0;
+    let mut rest = unsigned;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let unit = rest[number..].find(|c: char| c.is_ascii_digit() || c == '.').map_or(rest.len(), |at| number + at);
+        let scale = match &rest[number..unit] {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        seconds += rest[..number].parse::<f64>().ok()? * scale;
+        rest = &rest[unit..];
+    }
+    (!unsigned.is_empty()).then_some(sign * seconds)
 }
 
 #[cfg(test)]
@@ -205,6 +247,25 @@ mod tests {
             assert!(got.is_resource, "{uri}");
             let shown = [&got.verb, &got.group, &got.namespace, &got.resource, &got.subresource, &got.name];
             assert_eq!(shown, [verb, group, namespace, resource, subresource, name], "{uri}");
+        }
+    }
+
+    /// As Go's `time.ParseDuration`.
+    #[test]
+    fn durations_are_gos() {
+        let cases = [
+            ("30s", Some(30.0)),
+            ("1h15m30.5s", Some(4530.5)),
+            ("100ms", Some(0.1)),
+            ("0", Some(0.0)),
+            ("-1s", Some(-1.0)),
+            ("", None),
+            ("3", None),
+            ("soon", None),
+            ("1x", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(go_duration(text), expected, "{text}");
         }
     }
 

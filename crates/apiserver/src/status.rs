@@ -237,7 +237,7 @@ impl Status {
 
     /// A revision that isn't there yet.
     pub fn too_new(asked: u64, newest: u64) -> Self {
-        let message = format!("Too large resource version: {asked}, current: {newest}");
+        let message = format!("Timeout: Too large resource version: {asked}, current: {newest}");
         let mut status = Self::new(504, "Timeout", message);
         status.details = Some(Box::new(Details { retry_after_seconds: 1, ..Details::default() }));
         status.with_cause("ResourceVersionTooLarge", "Too large resource version", "")

@@ -8,6 +8,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod autoscaling;
 pub mod batch;
+pub mod bodies;
 mod cells;
 pub mod certificates;
 mod check;

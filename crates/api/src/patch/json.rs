@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::PatchError;
+use crate::golang;
 
 /// Upstream's limit on operations in one patch.
 const MOST_OPERATIONS: usize = 10_000;
@@ -30,8 +31,12 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<V
 /// # Errors
 /// `Malformed` if it isn't a list of operations, `Unprocessable` if one doesn't fit the document.
 pub fn json_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let operations: Vec<Operation> = serde_json::from_slice(patch)
-        .map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
+    let malformed = |error: String| PatchError::Malformed(format!("error decoding patch: {error}"));
+    if let Some(error) = golang::unmarshal_error(patch, Value::is_array, "[]handlers.jsonPatchOp") {
+        return Err(malformed(error));
+    }
+    let operations: Vec<Operation> =
+        serde_json::from_slice(patch).map_err(|error| malformed(format!("json: {error}")))?;
     if operations.len() > MOST_OPERATIONS {
         return Err(PatchError::Malformed(format!(
             "The allowed maximum operations in a JSON patch is {MOST_OPERATIONS}, got {}",
@@ -53,10 +58,12 @@ fn apply(document: &mut Value, operation: Operation, copied: &mut usize) -> Resu
         "add" => add(document, &path, operation.value.unwrap_or(Value::Null), "add"),
         "remove" => remove(document, &path, "remove").map(drop),
         "replace" => {
-            let Some(place) = get_mut(document, &path, "replace")? else {
-                return Err(format!("replace operation does not apply: doc is missing key: {path}: missing value"));
-            };
-            *place = operation.value.unwrap_or(Value::Null);
+            let value = operation.value.unwrap_or(Value::Null);
+            match get_mut(document, &path, "replace")? {
+                Some(place) => *place = value,
+                // That library replaces a missing member too, by adding it.
+                None => add(document, &path, value, "replace")?,
+            }
             Ok(())
         }
         "move" => {
@@ -69,9 +76,8 @@ fn apply(document: &mut Value, operation: Operation, copied: &mut usize) -> Resu
         }
         "copy" => {
             let from = from()?;
-            let Some(value) = get_mut(document, &from, "copy")?.cloned() else {
-                return Err(format!("copy operation does not apply: doc is missing from path: {from}: missing value"));
-            };
+            // To that library a missing member is null.
+            let value = get_mut(document, &from, "copy")?.cloned().unwrap_or_default();
             *copied += value.to_string().len();
             if *copied > MOST_COPIED_BYTES {
                 return Err(format!(
@@ -228,6 +234,9 @@ mod tests {
                 json!({"a": {"b": 1}, "c": 1}),
             ),
             (json!({"a": 1}), json!([{"op": "add", "path": "/a", "value": null}]), json!({"a": null})),
+            // Not of the RFC, but what upstream's library makes of missing members.
+            (json!({"a": 1}), json!([{"op": "replace", "path": "/b", "value": 2}]), json!({"a": 1, "b": 2})),
+            (json!({"a": 1}), json!([{"op": "copy", "from": "/c", "path": "/b"}]), json!({"a": 1, "b": null})),
         ];
         for (document, patch, expected) in cases {
             assert_eq!(patched(&document, &patch), Ok(expected), "{document} with {patch}");
@@ -243,8 +252,8 @@ mod tests {
                 "error in remove for path: '/x': Unable to remove nonexistent key: x: missing value",
             ),
             (
-                json!([{"op": "replace", "path": "/x", "value": 1}]),
-                "replace operation does not apply: doc is missing key: /x: missing value",
+                json!([{"op": "replace", "path": "/x/y", "value": 1}]),
+                "replace operation does not apply: doc is missing path: \"/x/y\": missing value",
             ),
             (
                 json!([{"op": "add", "path": "/x/y", "value": 1}]),

@@ -2,17 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use super::{PatchError, decoded};
+use super::{PatchError, object};
 
 /// RFC 7386. The patch of an object must be an object itself.
 ///
 /// # Errors
 /// If the patch isn't a JSON object.
 pub fn merge_patch(document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let patch = decoded(patch)?;
-    if !patch.is_object() {
-        return Err(PatchError::Malformed("Invalid JSON Patch".into()));
-    }
+    let patch = object(patch).map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
     let mut merged = document.clone();
     merge(&mut merged, patch);
     Ok(merged)

@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{PatchError, decoded};
+use super::{PatchError, object};
+use crate::golang;
 use crate::kind::Kind;
 use crate::merge::Merge;
 use crate::schema::{self, Type};
@@ -18,8 +19,8 @@ const SET_ORDER: &str = "$setElementOrder/";
 /// # Errors
 /// `Malformed` if the patch isn't an object or a directive is malformed, `Unprocessable` if it doesn't fit the document.
 pub fn strategic_patch(kind: &Kind, document: &Value, patch: &[u8]) -> Result<Value, PatchError> {
-    let Value::Object(patch) = decoded(patch)? else {
-        return Err(PatchError::Malformed("invalid JSON document".into()));
+    let Value::Object(patch) = object(patch).map_err(PatchError::Malformed)? else {
+        return Err(malformed("invalid JSON document"));
     };
     let original = document.as_object().cloned().unwrap_or_default();
     merge_maps(&Type::Struct(schema::of(kind)), original, patch).map(Value::Object)
@@ -28,12 +29,12 @@ pub fn strategic_patch(kind: &Kind, document: &Value, patch: &[u8]) -> Result<Va
 type Fields = Map<String, Value>;
 
 fn merge_maps(of: &Type, mut original: Fields, mut patch: Fields) -> Result<Fields, PatchError> {
-    match patch.remove(DIRECTIVE) {
+    match patch.get(DIRECTIVE).map(|directive| directive.as_str().unwrap_or_default()) {
         None => {}
-        Some(Value::String(directive)) if directive == "replace" => return Ok(without_directives(patch)),
-        Some(Value::String(directive)) if directive == "delete" => return Ok(Fields::new()),
-        Some(Value::String(directive)) if directive == "merge" => {}
-        Some(directive) => return Err(unknown_directive(&directive)),
+        Some("replace") => return Ok(without_directives(patch)),
+        Some("delete") => return Ok(Fields::new()),
+        Some("merge") => drop(patch.remove(DIRECTIVE)),
+        Some(_) => return Err(unknown_directive(&Value::Object(patch))),
     }
     if let Some(retained) = patch.remove(RETAIN_KEYS) {
         retain_keys(&mut original, &patch, &retained)?;
@@ -118,7 +119,7 @@ fn retain_keys(original: &mut Fields, patch: &Fields, retained: &Value) -> Resul
     };
     let kept = |name: &str| retained.iter().any(|key| key.as_str() == Some(name));
     if patch.keys().any(|name| !name.starts_with('$') && !patch[name].is_null() && !kept(name)) {
-        return Err(PatchError::Unprocessable("patch content doesn't match retainKeys list".into()));
+        return Err(PatchError::Malformed("invalid patch format of retainKeys".into()));
     }
     original.retain(|name, _| kept(name));
     Ok(())
@@ -195,14 +196,14 @@ fn directive_of(item: &Value) -> Result<Option<ListDirective>, PatchError> {
         Some(Value::String(directive)) if directive == "merge" => {
             Err(PatchError::Unprocessable("merging lists cannot yet be specified in the patch".into()))
         }
-        Some(other) => Err(unknown_directive(other)),
+        Some(_) => Err(unknown_directive(item)),
     }
 }
 
 fn key_of<'a>(item: &'a Value, key: &str) -> Result<&'a Value, PatchError> {
     item.get(key)
         .filter(|value| !value.is_null())
-        .ok_or_else(|| PatchError::Unprocessable(format!("map: {item} does not contain declared merge key: {key}")))
+        .ok_or_else(|| malformed(&format!("map: {} does not contain declared merge key: {key}", golang::printed(item))))
 }
 
 /// Whether two elements, or an element and an entry of an order, are the same one.
@@ -267,9 +268,8 @@ fn malformed(message: &str) -> PatchError {
     PatchError::Malformed(message.into())
 }
 
-fn unknown_directive(directive: &Value) -> PatchError {
-    let shown = directive.as_str().map_or_else(|| directive.to_string(), ToOwned::to_owned);
-    PatchError::Unprocessable(format!("unknown patch type: {shown}"))
+fn unknown_directive(of: &Value) -> PatchError {
+    malformed(&format!("unknown patch type: {} in map: {}", golang::printed(&of[DIRECTIVE]), golang::printed(of)))
 }
 
 #[cfg(test)]
@@ -404,9 +404,12 @@ mod tests {
         let cases = [
             (
                 spec(json!([{"image": "x"}])),
-                PatchError::Unprocessable("map: {\"image\":\"x\"} does not contain declared merge key: name".into()),
+                PatchError::Malformed("map: map[image:x] does not contain declared merge key: name".into()),
             ),
-            (json!({"metadata": {"$patch": "shred"}}), PatchError::Unprocessable("unknown patch type: shred".into())),
+            (
+                json!({"metadata": {"$patch": "shred"}}),
+                PatchError::Malformed("unknown patch type: shred in map: map[$patch:shred]".into()),
+            ),
             (
                 json!({"metadata": {"$setElementOrder/finalizers": 1}}),
                 PatchError::Malformed("invalid patch format of setElementOrder list".into()),
@@ -417,9 +420,14 @@ mod tests {
             ),
             (
                 json!({"spec": {"$retainKeys": ["a"], "b": 1}}),
-                PatchError::Unprocessable("patch content doesn't match retainKeys list".into()),
+                PatchError::Malformed("invalid patch format of retainKeys".into()),
             ),
-            (json!([]), PatchError::Malformed("invalid JSON document".into())),
+            (
+                json!([]),
+                PatchError::Malformed(
+                    "json: cannot unmarshal array into Go value of type map[string]interface {}".into(),
+                ),
+            ),
         ];
         for (patch, expected) in cases {
             assert_eq!(patched(&json!({"metadata": {}, "spec": {}}), &patch), Err(expected), "{patch}");

@@ -185,8 +185,7 @@ impl Walk {
         if value.is_string() || value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()) {
             return;
         }
-        let got = shown(value);
-        self.refuse(format!("json: cannot unmarshal {got} into Go value of type int32"));
+        self.mismatch(&Type::Int32, value);
     }
 
     fn unknown(&mut self, name: &str) {

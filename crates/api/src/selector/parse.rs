@@ -70,7 +70,7 @@ impl Parser {
         let Token::Word(key) = first else {
             return error(format!("found '{}', expected: identifier", first.text()));
         };
-        check_key(&key)?;
+        check_key("<nil>", &key)?;
         if negated {
             return Requirement::checked(&key, Operator::DoesNotExist, Vec::new());
         }
@@ -258,7 +258,7 @@ mod tests {
             ("x y", "unable to parse requirement: found 'y', expected: in, notin, =, ==, !=, gt, lt"),
             ("x,", "found '', expected: identifier after ','"),
             (",x", "found ',', expected: !, identifier, or 'end of string'"),
-            ("a/b/c=d", "unable to parse requirement: key: Invalid value: \"a/b/c\": a valid label key"),
+            ("a/b/c=d", "unable to parse requirement: <nil>: Invalid value: \"a/b/c\": a valid label key"),
         ];
         for (selector, expected) in cases {
             let error = Selector::parse(selector).expect_err(selector).to_string();

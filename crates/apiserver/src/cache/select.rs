@@ -42,10 +42,16 @@ impl Select {
         let fields = fields.map_err(|error| Status::bad_request(error.to_string()))?.unwrap_or_default();
         for requirement in fields.requirements() {
             let field = requirement.field.as_str();
-            let generic = field == "metadata.name" || (field == "metadata.namespace" && kind.namespaced);
-            if !generic && !kind.selectable_names.contains(&field) {
-                return Err(Status::bad_request(format!("field label not supported: {field}")));
+            let plain = kind.selectable_names.is_empty();
+            let generic = field == "metadata.name" || (field == "metadata.namespace" && (kind.namespaced || plain));
+            if generic || kind.selectable_names.contains(&field) {
+                continue;
             }
+            return Err(Status::bad_request(if plain {
+                format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+            } else {
+                format!("field label not supported: {field}")
+            }));
         }
         Ok(Self { namespace: namespace.into(), labels: labels.unwrap_or_default(), fields })
     }

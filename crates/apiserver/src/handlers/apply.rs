@@ -2,10 +2,13 @@
 
 use http::{Response, StatusCode};
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
 use tug_api::apply::{self, ApplyError, Writer};
+use tug_api::{Kind, golang};
 
 use super::Call;
+use super::decode::group_version;
 use super::options::WriteOptions;
 use super::write::named;
 use crate::api::Inbound;
@@ -26,6 +29,7 @@ pub async fn apply(call: &Call<'_>, body: Inbound, part: Part) -> Result<Respons
     let key = call.key();
     // YAML is what the media type says, and JSON is YAML.
     let bytes = body.read().await?;
+    check_kind(call.kind, &bytes)?;
     let configuration = call.checked(call.kind, &bytes, Encoding::Yaml, options.fields)?;
     let configuration = named(configuration, &key)?;
     let writing = call.writing(&options);
@@ -49,6 +53,27 @@ pub async fn apply(call: &Call<'_>, body: Inbound, part: Part) -> Result<Respons
     let change = |live: Value| applied(Some(&live));
     let object = registry.update(call.kind, &key, part, writing, &change).await?;
     call.object(StatusCode::OK, &object)
+}
+
+/// The configuration must say of which kind it is, and be of the path's.
+fn check_kind(kind: &Kind, bytes: &[u8]) -> Result<(), Status> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Identity {
+        #[serde(default)]
+        api_version: String,
+        #[serde(default)]
+        kind: String,
+    }
+    let Identity { api_version, kind: name } = serde_norway::from_slice(bytes).map_err(|error| {
+        let error = golang::yaml_error(&error.to_string());
+        Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {error}"))
+    })?;
+    if api_version == group_version(kind) && name == kind.kind {
+        return Ok(());
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    Err(Status::bad_request(format!("invalid object type: {group}/{version}, Kind={name}")))
 }
 
 fn refused(call: &Call<'_>, error: ApplyError) -> Status {

@@ -1,10 +1,9 @@
 //! Bodies to objects: the right kind, no fields that it doesn't have, or upstream's words about what is wrong.
 
 use serde_json::Value;
-use tug_api::{Kind, kinds, protobuf, schema};
+use tug_api::{Kind, golang, kinds, protobuf, schema};
 
 use super::Call;
-use super::golang;
 use super::options::FieldValidation;
 use crate::api::Inbound;
 use crate::negotiate::{self, Encoding};
@@ -79,13 +78,11 @@ impl Call<'_> {
 /// # Errors
 /// 400 in upstream's words; `kind` is what the body was to be.
 pub fn parse(bytes: &[u8], encoding: Encoding, kind: &str) -> Result<Decoded, Status> {
-    let unrecognized = |error: String| {
+    let unusable = |error: String| {
         let shown = golang::summary(bytes);
-        let message = format!(
-            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({shown})"
-        );
-        Status::bad_request(message)
+        Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error} ({shown})"))
     };
+    let unrecognized = |error: String| unusable(format!("couldn't get version/kind; json parse error: {error}"));
     let decoded = match encoding {
         Encoding::Json => {
             let value =
@@ -93,15 +90,13 @@ pub fn parse(bytes: &[u8], encoding: Encoding, kind: &str) -> Result<Decoded, St
             Decoded { value, duplicates: schema::duplicate_fields(bytes) }
         }
         Encoding::Yaml => {
-            let value: Value = serde_norway::from_slice(bytes)
-                .map_err(|error| Status::bad_request(format!("error converting YAML to JSON: yaml: {error}")))?;
+            let value = serde_norway::from_slice(bytes);
+            let value = value.map_err(|error| unusable(golang::yaml_error(&error.to_string())))?;
             Decoded { value, duplicates: Vec::new() }
         }
         Encoding::Protobuf => {
-            let refused = |error| {
-                Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}"))
-            };
-            Decoded { value: protobuf::decode(bytes).map_err(refused)?, duplicates: Vec::new() }
+            let value = protobuf::decode(bytes).map_err(|error| unusable(error.to_string()))?;
+            Decoded { value, duplicates: Vec::new() }
         }
     };
     if !decoded.value.is_object() {
@@ -120,6 +115,10 @@ pub fn parse(bytes: &[u8], encoding: Encoding, kind: &str) -> Result<Decoded, St
             );
             return Err(unrecognized(error));
         }
+    }
+    let api_version = decoded.value["apiVersion"].as_str().unwrap_or_default();
+    if api_version.matches('/').count() > 1 {
+        return Err(unusable(format!("unexpected GroupVersion string: {api_version}")));
     }
     Ok(decoded)
 }
@@ -141,25 +140,29 @@ fn identify(kind: &'static Kind, value: &mut Value) -> Result<(), Status> {
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    if group.contains('/') || version.contains('/') {
-        let message = format!("unexpected GroupVersion string: {api_version}");
-        return Err(Status::bad_request(message));
-    }
     let handled = |why: String| {
         let message = format!("{name} in version {version:?} cannot be handled as a {}: {why}", kind.kind);
         Status::bad_request(message)
     };
+    let mismatch = || {
+        Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
+        ))
+    };
+    let unconvertible = || {
+        let hub = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or_default() };
+        handled(format!("converting ({version}.{name}) to ({hub}.{}): unknown conversion", kind.kind))
+    };
+    let item = name.strip_suffix("List").unwrap_or_default();
     match kinds::by_kind(group, version, &name) {
+        // Upstream still knows the versions that came before the stable ones.
+        None if name == kind.kind && (version.contains("alpha") || version.contains("beta")) => Err(mismatch()),
+        None if kinds::by_kind(group, version, item).is_some() => Err(unconvertible()),
         None => Err(handled(format!(
             "no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
         ))),
-        Some(found) if found.group == kind.group && found.kind == kind.kind => Err(Status::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({expected})"
-        ))),
-        Some(found) => {
-            let hub = if kind.group.is_empty() { "core" } else { kind.group.split('.').next().unwrap_or_default() };
-            Err(handled(format!("converting ({version}.{}) to ({hub}.{}): unknown conversion", found.kind, kind.kind)))
-        }
+        Some(found) if found.group == kind.group && found.kind == kind.kind => Err(mismatch()),
+        Some(_) => Err(unconvertible()),
     }
 }
 

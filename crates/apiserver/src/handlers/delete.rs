@@ -2,8 +2,10 @@
 
 use http::{Response, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 use tug_api::field::FieldError;
-use tug_api::{FieldErrors, Kind};
+use tug_api::kinds::bodies;
+use tug_api::{FieldErrors, Kind, schema};
 
 use super::Call;
 use super::decode;
@@ -20,7 +22,6 @@ use crate::status::{self, Status};
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Wire {
-    kind: Option<String>,
     grace_period_seconds: Option<i64>,
     preconditions: Option<WirePreconditions>,
     orphan_dependents: Option<bool>,
@@ -102,22 +103,38 @@ async fn options(call: &Call<'_>, body: Inbound) -> Result<(DeleteOptions, bool)
             ..Wire::default()
         }
     } else {
-        let encoding = negotiate::body_encoding(call.headers)?;
-        let decoded = decode::parse(&bytes, encoding, "DeleteOptions")?;
-        let wire: Wire = serde_json::from_value(decoded.value).map_err(|error| {
-            Status::bad_request(format!(
-                "DeleteOptions in version \"v1\" cannot be handled as a DeleteOptions: {error}"
-            ))
-        })?;
-        if wire.kind.as_deref().is_some_and(|kind| !matches!(kind, "DeleteOptions" | "")) {
-            return Err(Status::bad_request(format!(
-                "decoded object cannot be converted to DeleteOptions: it is a {}",
-                wire.kind.unwrap_or_default()
-            )));
-        }
+        let options = call.options(&bytes)?;
+        let wire: Wire = serde_json::from_value(options).map_err(|error| Status::bad_request(error.to_string()))?;
         wire
     };
     wire.checked()
+}
+
+impl Call<'_> {
+    /// A body as options. Upstream words what is wrong with it in a way of its own.
+    fn options(&self, bytes: &[u8]) -> Result<Value, Status> {
+        let kind = &bodies::DELETE_OPTIONS;
+        let strip = |status: Status| {
+            let text = status.message.split_once("must be of type DeleteOptions): ").map(|(_, text)| text);
+            match text.and_then(|text| text.rsplit_once(" (")) {
+                Some((text, _)) => Status::bad_request(text),
+                None => status,
+            }
+        };
+        let encoding = negotiate::body_encoding(self.headers)?;
+        let mut value = decode::parse(bytes, encoding, kind.kind).map_err(strip)?.value;
+        let name = value["kind"].as_str().unwrap_or_default();
+        if !matches!(name, "" | "DeleteOptions") {
+            let version = value["apiVersion"].as_str().unwrap_or_default();
+            return Err(Status::bad_request(format!(
+                "no kind {name:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+            )));
+        }
+        match schema::check(kind, &mut value).type_error {
+            Some(error) => Err(Status::bad_request(error)),
+            None => Ok(value),
+        }
+    }
 }
 
 // === impl Wire ===
@@ -144,7 +161,7 @@ impl Wire {
                 false => Propagation::Background,
             }),
             Some(other) => {
-                let supported = ["Background", "Foreground", "Orphan", "nil"];
+                let supported = ["Foreground", "Background", "Orphan", "nil"];
                 errors.push(FieldError::not_supported(path, &other.into(), &supported));
                 None
             }

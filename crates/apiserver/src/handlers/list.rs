@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine};
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tug_api::field::FieldError;
-use tug_api::{FieldErrors, Object, table};
+use tug_api::{FieldErrors, Object, golang, table};
 use tug_store::{Error, Range};
 
 use super::Call;
@@ -22,6 +22,7 @@ use crate::cache::{Select, path_key, store_prefix};
 use crate::codec;
 use crate::negotiate::{Encoding, Shape};
 use crate::registry::{served, store_status};
+use crate::request::Query;
 use crate::respond;
 use crate::status::Status;
 
@@ -53,12 +54,11 @@ pub async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let namespace = if call.kind.namespaced { call.info.namespace.as_str() } else { "" };
     let select = Select::parse(call.kind, namespace, call.query)?;
     let limit = call.query.integer("limit")?.unwrap_or(0);
-    let limit = usize::try_from(limit).map_err(|_| {
-        let error = FieldError::invalid("limit", &limit.into(), "must be greater than or equal to 0");
-        refused("ListOptions", vec![error])
-    })?;
+    // As upstream, a negative limit is none.
+    let limit = usize::try_from(limit).unwrap_or(0);
     check_options(call)?;
-    let asked = revision(call.query.get("resourceVersion"))?;
+    let asked = revision(call.query.get("resourceVersion"))
+        .map_err(|status| Status::bad_request(format!("invalid resource version: {status}")))?;
     let exactly = call.query.get("resourceVersionMatch") == Some("Exact");
     let page = match (call.query.get("continue"), asked) {
         (Some(token), _) => {
@@ -101,6 +101,7 @@ fn check_options(call: &Call<'_>) -> Result<(), Status> {
     if query.has("sendInitialEvents") {
         errors.push(FieldError::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
     }
+    errors.extend(not_honoured(query));
     if !errors.is_empty() {
         return Err(refused("ListOptions", errors));
     }
@@ -108,6 +109,12 @@ fn check_options(call: &Call<'_>) -> Result<(), Status> {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
     Ok(())
+}
+
+/// What would change the answer and isn't served yet.
+pub fn not_honoured(query: &Query) -> Option<FieldError> {
+    let detail = "shardSelector is forbidden unless the ShardedListAndWatch feature gate is enabled";
+    query.get("shardSelector").map(|_| FieldError::forbidden("shardSelector", detail))
 }
 
 fn from_cache(call: &Call<'_>, select: &Select, limit: usize) -> Result<Page, Status> {
@@ -235,12 +242,17 @@ impl Call<'_> {
 
 impl Token {
     fn parse(text: &str) -> Result<Self, Status> {
-        let bad = |why: &str| Status::bad_request(format!("continue key is not valid: {why}"));
-        let bytes =
-            BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| bad(&error.to_string()))?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|error| bad(&error.to_string()))?;
+        let bad = |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|error| {
+            let at = match error {
+                DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+                DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len(),
+            };
+            bad(&format!("illegal base64 data at input byte {at}"))
+        })?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|error| bad(&golang::syntax_error(&bytes, &error)))?;
         if token.version != TOKEN_VERSION {
-            return Err(bad(&format!("server does not recognize this encoded version {:?}", token.version)));
+            return Err(bad(&format!("server does not recognize this encoded version {}", token.version)));
         }
         if token.revision == 0 {
             return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));

@@ -3,7 +3,6 @@
 mod apply;
 mod decode;
 mod delete;
-mod golang;
 mod list;
 mod options;
 mod read;
@@ -118,7 +117,15 @@ impl Call<'_> {
             let missing = info.name.is_empty();
             return Err(if missing { Status::method_not_allowed_here() } else { Status::no_such_path() });
         }
-        if !verbs.contains(&info.verb.as_str()) {
+        if is_review(kind) && !info.name.is_empty() {
+            return Err(Status::no_such_path());
+        }
+        let takes_name = match info.verb.as_str() {
+            "create" => !info.subresource.is_empty(),
+            "update" | "patch" => true,
+            _ => !info.name.is_empty(),
+        };
+        if !verbs.contains(&info.verb.as_str()) || takes_name == info.name.is_empty() {
             return Err(Status::method_not_allowed_here());
         }
         Ok(())

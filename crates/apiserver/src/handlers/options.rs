@@ -51,7 +51,7 @@ impl WriteOptions {
             Some("Ignore") => FieldValidation::Ignore,
             Some("Strict") => FieldValidation::Strict,
             Some(other) => {
-                let supported = ["Ignore", "Strict", "Warn"];
+                let supported = ["", "Ignore", "Strict", "Warn"];
                 errors.push(FieldError::not_supported("fieldValidation", &other.into(), &supported));
                 FieldValidation::Warn
             }
@@ -66,8 +66,8 @@ impl WriteOptions {
             if manager.len() > 128 {
                 errors.push(FieldError::too_long("fieldManager", 128));
             }
-            if let Some(bad) = manager.chars().find(|c| c.is_control()) {
-                let detail = format!("should only contain printable characters (invalid character: {bad:?})");
+            if let Some((at, bad)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+                let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(bad));
                 errors.push(FieldError::invalid("fieldManager", &manager.into(), &detail));
             }
         }

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tug_api::table::{self, IncludeObject};
-use tug_api::{Kind, Object};
+use tug_api::{FieldError, Kind, Object};
 
 use super::Call;
 use crate::body::Body;
@@ -32,8 +32,7 @@ pub fn revision(text: Option<&str>) -> Result<Option<u64>, Status> {
     let Some(text) = text else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
         let detail = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-        let error = tug_api::field::FieldError::invalid("resourceVersion", &text.into(), &detail);
-        Status::bad_request(format!("Invalid value: {}", error.body.trim_start_matches("Invalid value: ")))
+        Status::bad_request(FieldError::invalid("resourceVersion", &text.into(), &detail).to_string())
     })
 }
 
@@ -75,11 +74,8 @@ impl Call<'_> {
     pub fn include(&self) -> Result<IncludeObject, Status> {
         let text = self.query.get("includeObject").unwrap_or_default();
         IncludeObject::parse(text).ok_or_else(|| {
-            let error = tug_api::field::FieldError::invalid(
-                "includeObject",
-                &text.into(),
-                "must be 'Metadata', 'Object', 'None', or empty",
-            );
+            let error =
+                FieldError::invalid("includeObject", &text.into(), "must be 'Metadata', 'Object', 'None', or empty");
             Status::invalid_kind("meta.k8s.io", "TableOptions", "", vec![error])
         })
     }

@@ -4,15 +4,14 @@ use http::{Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 use tug_api::field::FieldError;
+use tug_api::kinds::bodies;
 use tug_api::{Kind, Selector};
 
 use super::Call;
-use super::decode;
 use super::options::WriteOptions;
-use super::write::{Patch, PatchKind, named};
+use super::write::{Patch, named};
 use crate::api::Inbound;
 use crate::body::Body;
-use crate::negotiate;
 use crate::registry::Part;
 use crate::status::Status;
 
@@ -31,26 +30,16 @@ pub async fn answer(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
     } else {
         options = WriteOptions::parse("UpdateOptions", call.query)?;
         patch = None;
-        let encoding = negotiate::body_encoding(call.headers)?;
-        let scale = decode::parse(&body.read().await?, encoding, "Scale")?.value;
-        check_kind(&scale)?;
+        let scale = call.decode_as(&bodies::SCALE, body, options.fields).await?;
         wanted = named(scale, &key)?;
     }
     let change = |mut object: Value| {
         let scale = match &patch {
-            Some(patch) => named(patched(call, patch, &of(call.kind, &object)?)?, &key)?,
+            Some(patch) => call.patched(patch, &bodies::SCALE, &key, of(call.kind, &object)?, options.fields)?,
             None => wanted.clone(),
         };
         let replicas = &scale["spec"]["replicas"];
-        let count = match replicas {
-            Value::Null => 0,
-            number => number.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| {
-                let found = super::golang::type_name(number);
-                Status::bad_request(format!(
-                    "Scale in version \"v1\" cannot be handled as a Scale: json: cannot unmarshal {found} into Go struct field ScaleSpec.spec.replicas of type int32"
-                ))
-            })?,
-        };
+        let count = replicas.as_i64().unwrap_or(0);
         if count < 0 {
             let error = FieldError::invalid("spec.replicas", replicas, "must be greater than or equal to 0");
             return Err(Status::invalid_kind("autoscaling", "Scale", &key.name, vec![error]));
@@ -65,24 +54,6 @@ pub async fn answer(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
     };
     let object = registry.update(call.kind, &key, Part::Spec, call.writing(&options), &change).await?;
     call.shown(StatusCode::OK, of(call.kind, &object.value().map_err(Status::internal)?)?)
-}
-
-fn check_kind(scale: &Value) -> Result<(), Status> {
-    let is = |field: &str, expected: &str| matches!(scale[field].as_str(), None | Some("")) || scale[field] == expected;
-    if is("kind", "Scale") && is("apiVersion", "autoscaling/v1") {
-        return Ok(());
-    }
-    let (kind, version) =
-        (scale["kind"].as_str().unwrap_or_default(), scale["apiVersion"].as_str().unwrap_or_default());
-    Err(Status::bad_request(format!(
-        "{kind} in version {version:?} cannot be handled as a Scale: expected kind Scale of autoscaling/v1"
-    )))
-}
-
-/// A Scale has no merge keys, so that a strategic patch of it is a merge patch.
-fn patched(call: &Call<'_>, patch: &Patch, scale: &Value) -> Result<Value, Status> {
-    let kind = if patch.kind == PatchKind::Strategic { PatchKind::Merge } else { patch.kind };
-    Patch { kind, bytes: patch.bytes.clone() }.apply(call.kind, scale)
 }
 
 fn of(kind: &Kind, object: &Value) -> Result<Value, Status> {

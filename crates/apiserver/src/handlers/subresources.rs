@@ -3,9 +3,8 @@
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tug_api::ObjectKey;
-use tug_api::kinds::{self, core};
+use tug_api::kinds::{self, bodies, core};
 
-use super::decode;
 use super::delete::Wire;
 use super::options::WriteOptions;
 use super::scale;
@@ -14,7 +13,6 @@ use super::{Call, apply};
 use crate::admission::Operation;
 use crate::api::Inbound;
 use crate::body::Body;
-use crate::negotiate;
 use crate::registry::{Admit, Part, metadata_now};
 use crate::respond;
 use crate::status::Status;
@@ -133,8 +131,7 @@ pub async fn bind(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Stat
 async fn evict(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status> {
     let create = WriteOptions::parse("CreateOptions", call.query)?;
     let key = call.key();
-    let encoding = negotiate::body_encoding(call.headers)?;
-    let eviction = decode::parse(&body.read().await?, encoding, "Eviction")?.value;
+    let eviction = call.decode_as(&bodies::EVICTION, body, create.fields).await?;
     let name = eviction["metadata"]["name"].as_str().unwrap_or_default();
     if !name.is_empty() && name != key.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
@@ -153,8 +150,8 @@ async fn evict(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status>
 
 /// A token of a service account, for whoever may ask for one.
 async fn token(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status> {
-    let encoding = negotiate::body_encoding(call.headers)?;
-    let mut request = decode::parse(&body.read().await?, encoding, "TokenRequest")?.value;
+    let options = WriteOptions::parse("CreateOptions", call.query)?;
+    let mut request = call.decode_as(&bodies::TOKEN_REQUEST, body, options.fields).await?;
     call.admit(Operation::Create, Some(&mut request), None)?;
     let issued = call.api.access.issuer.request(&*call.api.access.objects, &call.key(), request)?;
     call.shown(StatusCode::CREATED, issued)

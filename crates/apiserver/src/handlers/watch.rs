@@ -21,6 +21,7 @@ use tug_api::{FieldErrors, Kind, Object};
 
 use super::Call;
 use super::decode::group_version;
+use super::list::not_honoured;
 use super::options::refused;
 use super::read::{revision, shaped};
 use crate::body::{Body, BoxError};
@@ -106,18 +107,24 @@ fn check_options(call: &Call<'_>) -> Result<(), Status> {
     let query = call.query;
     let mut errors = FieldErrors::new();
     let how = query.get("resourceVersionMatch");
-    if query.has("sendInitialEvents") {
-        if how != Some("NotOlderThan") {
-            let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            errors.push(FieldError::forbidden("resourceVersionMatch", detail));
+    let path = "resourceVersionMatch";
+    if query.has("sendInitialEvents") && how != Some("NotOlderThan") {
+        let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.push(FieldError::forbidden(path, detail));
+    }
+    if let Some(how) = how {
+        if !query.has("sendInitialEvents") {
+            let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(FieldError::forbidden(path, detail));
         }
-    } else if how.is_some() {
-        let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-        errors.push(FieldError::forbidden("resourceVersionMatch", detail));
+        if how != "NotOlderThan" {
+            errors.push(FieldError::not_supported(path, &how.into(), &["NotOlderThan"]));
+        }
     }
     if query.get("continue").is_some() {
         errors.push(FieldError::forbidden("continue", "continue is forbidden for watch"));
     }
+    errors.extend(not_honoured(query));
     if errors.is_empty() { Ok(()) } else { Err(refused("ListOptions", errors)) }
 }
 

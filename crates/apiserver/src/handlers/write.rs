@@ -3,16 +3,15 @@
 use http::{Response, StatusCode};
 use serde_json::Value;
 use tug_api::field::FieldError;
-use tug_api::{Kind, ObjectKey, PatchError, patch, schema};
+use tug_api::{Kind, ObjectKey, PatchError, golang, patch, schema};
 
-use super::golang;
 use super::options::{FieldValidation, WriteOptions};
 use super::{Call, apply};
 use crate::admission;
 use crate::api::Inbound;
 use crate::body::Body;
 use crate::negotiate;
-use crate::registry::Part;
+use crate::registry::{Part, place};
 use crate::status::Status;
 
 const PATCHES: &[&str] = &[
@@ -86,25 +85,17 @@ pub async fn patch(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Sta
 /// # Errors
 /// 400 in upstream's words.
 pub fn named(mut value: Value, key: &ObjectKey) -> Result<Value, Status> {
-    let text = |field: &str| value["metadata"][field].as_str().unwrap_or_default().to_owned();
-    let (name, namespace) = (text("name"), text("namespace"));
+    let name = value["metadata"]["name"].as_str().unwrap_or_default();
     if name.is_empty() {
-        let message = format!("the name of the object (based on URL) was undeterminable: {}", "name must be provided");
+        let message =
+            format!("the name of the object ({} based on URL) was undeterminable: name must be provided", key.name);
         return Err(Status::bad_request(message));
     }
     if name != key.name {
         let message = format!("the name of the object ({name}) does not match the name on the URL ({})", key.name);
         return Err(Status::bad_request(message));
     }
-    if namespace.is_empty() && !key.namespace.is_empty() {
-        value["metadata"]["namespace"] = key.namespace.clone().into();
-    } else if namespace != key.namespace {
-        let message = format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the request ({})",
-            key.namespace
-        );
-        return Err(Status::bad_request(message));
-    }
+    place(&mut value, &key.namespace)?;
     Ok(value)
 }
 
@@ -180,10 +171,16 @@ impl Call<'_> {
             let error = FieldError::invalid("patch", &Value::from(shown.clone()), &detail);
             Status::invalid_kind("", "", "", vec![error])
         };
-        for field in ["apiVersion", "kind"] {
-            if new[field] != old[field] {
-                return Err(Status::bad_request(format!("the patch changes {field}, which can't be changed")));
-            }
+        if new["apiVersion"] != old["apiVersion"] || new["kind"] != old["kind"] {
+            let (kind, version) = (golang::printed(&new["kind"]), golang::printed(&new["apiVersion"]));
+            return Err(refused(format!(
+                "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+            )));
+        }
+        let uid = &new["metadata"]["uid"];
+        if uid.as_str().is_some_and(|uid| !uid.is_empty()) && *uid != old["metadata"]["uid"] {
+            let error = FieldError::invalid("metadata.uid", uid, "field is immutable");
+            return Err(Status::invalid(kind, &key.name, vec![error]));
         }
         let checked = schema::check(kind, &mut new);
         if let Some(error) = checked.type_error {

@@ -7,7 +7,7 @@ use tug_api::{Kind, Object, ObjectKey, meta};
 use tug_store::Condition;
 use uuid::Uuid;
 
-use super::{CommitError, Registry, Writing, metadata, served, unstored};
+use super::{CommitError, Registry, Writing, metadata, place, served, unstored};
 use crate::admission::Operation;
 use crate::status::Status;
 
@@ -95,20 +95,4 @@ impl Registry {
         drop(reserved);
         Err(Status::internal("no name was found"))
     }
-}
-
-/// Puts the object where the request's path says.
-fn place(value: &mut Value, namespace: &str) -> Result<(), Status> {
-    let given = metadata::text(value, "namespace");
-    if !given.is_empty() && given != namespace {
-        let message = "the namespace of the provided object does not match the namespace sent on the request";
-        return Err(Status::bad_request(message));
-    }
-    let fields = metadata::of(value);
-    if namespace.is_empty() {
-        fields.remove("namespace");
-    } else {
-        fields.insert("namespace".into(), namespace.into());
-    }
-    Ok(())
 }

@@ -104,16 +104,19 @@ impl Registry {
 
 impl Preconditions {
     fn check(&self, kind: &Kind, object: &Object) -> Result<(), Status> {
-        let compare = |what: &str, asked: &Option<String>, held: &str| match asked {
+        let compare = |what: &str, asked: &Option<String>, held: &str, happened: &str| match asked {
             Some(asked) if asked != held => {
-                let why =
-                    format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {held}");
-                Err(Status::conflict(kind, &object.key.name, &why))
+                let why = format!(
+                    "the {what} in the precondition ({asked}) does not match the {what} in record ({held}). \
+                     The object might have been {happened}"
+                );
+                // Upstream names the kind where it names the resource elsewhere.
+                Err(Status::conflict(kind, &object.key.name, &why).of(kind.group, kind.kind))
             }
             _ => Ok(()),
         };
-        compare("UID", &self.uid, &object.meta.uid)?;
-        compare("ResourceVersion", &self.resource_version, &object.meta.resource_version)
+        compare("UID", &self.uid, &object.meta.uid, "deleted and then recreated")?;
+        compare("ResourceVersion", &self.resource_version, &object.meta.resource_version, "modified")
     }
 }
 

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use crate::status::Status;
+
 /// Now, as objects bear times: whole seconds, UTC.
 pub fn now() -> String {
     seconds(Timestamp::now())
@@ -76,6 +78,25 @@ fn same_but_metadata_and_status(a: &Value, b: &Value) -> bool {
     let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
     let counts = |name: &str| !matches!(name, "metadata" | "status" | "apiVersion" | "kind");
     a.iter().filter(|(name, _)| counts(name)).eq(b.iter().filter(|(name, _)| counts(name)))
+}
+
+/// Puts an object where its request's path says; a namespace that it needn't have is dropped.
+///
+/// # Errors
+/// 400 if it says otherwise.
+pub fn place(object: &mut Value, namespace: &str) -> Result<(), Status> {
+    let given = text(object, "namespace");
+    if !given.is_empty() && !namespace.is_empty() && given != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(message));
+    }
+    let fields = of(object);
+    if namespace.is_empty() {
+        fields.remove("namespace");
+    } else {
+        fields.insert("namespace".into(), namespace.into());
+    }
+    Ok(())
 }
 
 /// What a client can't set on an object that it makes.

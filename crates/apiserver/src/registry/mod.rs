@@ -15,7 +15,7 @@ use tug_api::{Kind, Object, ObjectKey};
 use tug_store::{Condition, Error, Revision, Store, Write};
 
 pub use delete::{DeleteOptions, Deleted, Preconditions, Propagation};
-pub use metadata::now as metadata_now;
+pub use metadata::{now as metadata_now, place};
 pub use update::Part;
 
 use crate::admission::Operation;

@@ -122,12 +122,11 @@ impl Allocator {
         // What isn't an address is validation's to refuse.
         let Ok(address) = wanted.parse::<Ipv4Addr>() else { return };
         let why = if !self.addresses.contains(&address) {
-            let range = self.addresses;
-            format!("the provided network ({address}) is not in the valid range. The range of valid IPs is {range}")
+            "the provided network does not match the current range"
         } else if address == self.addresses.network() || address == self.addresses.broadcast() {
-            "the provided IP is not usable".into()
+            "the provided IP is not usable"
         } else if taken.contains(&address) {
-            "provided IP is already allocated".into()
+            "provided IP is already allocated"
         } else {
             return;
         };

@@ -145,7 +145,7 @@ fn check_identity(kind: &'static Kind, current: &Object, new: &Value) -> Result<
             Ok(_) => Err(Status::modified(kind, name)),
             Err(_) => {
                 let detail = format!("strconv.ParseUint: parsing {text:?}: invalid syntax");
-                let error = FieldError::invalid("resourceVersion", &Value::from(text), &detail);
+                let error = FieldError::invalid("metadata.resourceVersion", &Value::from(text), &detail);
                 Err(Status::invalid(kind, name, vec![error]))
             }
         },

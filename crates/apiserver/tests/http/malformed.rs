@@ -2,7 +2,8 @@
 //!
 //! A case is its title, its method and path (with a `Content-Type`, or an `accept=`), its body, and the answer: code and
 //! reason, the message, and a line for each field. A body that begins with the name of a `base` is that object with the
-//! rest merged into it. `@5` stands for five characters, `…` in a message for whatever the server fills in.
+//! rest merged into it. `@5` stands for five characters, `…` in a message for what a server fills in, or for a value that
+//! upstream prints in its internal form. Where it answers 500 for a client's fault, the code is ours.
 
 use std::collections::BTreeMap;
 
@@ -101,13 +102,15 @@ fn lines(answer: &Answer) -> Vec<String> {
         return vec![format!("{} without a Status", answer.code.as_u16()), answer.body.to_string()];
     }
     let head = format!("{} {}", answer.code.as_u16(), text(&answer.body["reason"]));
-    let mut lines = vec![head.trim_end().to_owned(), text(&answer.body["message"])];
+    let mut lines = vec![head.trim_end().to_owned(), text(&answer.body["message"]).trim().to_owned()];
     for cause in answer.body["details"]["causes"].as_array().into_iter().flatten() {
         let (field, reason) = (text(&cause["field"]), text(&cause["reason"]));
         if !field.is_empty() {
             lines.push(format!("{field} {reason}"));
         }
     }
+    // Upstream checks metadata twice.
+    lines.dedup();
     lines
 }
 

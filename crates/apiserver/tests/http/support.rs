@@ -30,7 +30,7 @@ impl Api {
         let dir = TempDir::new().expect("a directory");
         let mut config = Config::new(dir.path().to_owned());
         config.listen = vec!["127.0.0.1:0".parse().expect("an address")];
-        let store = SqliteStore::open(&dir.path().join("state.db")).expect("a store");
+        let store = SqliteStore::open(dir.path().join("state.db")).expect("a store");
         let server = Server::start(config, Arc::new(store)).await.expect("a server");
         let address = format!("https://{}", server.addresses()[0]);
         let life = Duration::from_secs(3600);

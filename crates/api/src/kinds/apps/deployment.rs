@@ -175,7 +175,14 @@ mod tests {
     fn what_is_wrong_is_said_in_upstreams_words() {
         let cases: [(&str, Value, &[&str]); 8] = [
             ("/spec/replicas", json!(-1), &["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]),
-            ("/spec/selector", Value::Null, &["spec.selector: Required value"]),
+            (
+                "/spec/selector",
+                Value::Null,
+                &[
+                    "spec.selector: Required value",
+                    "spec.template.metadata.labels: Invalid value: {\"app\":\"a\"}: `selector` does not match template `labels`",
+                ],
+            ),
             (
                 "/spec/selector",
                 json!({}),

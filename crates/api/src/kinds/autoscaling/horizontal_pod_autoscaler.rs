@@ -133,7 +133,7 @@ fn validate(object: &Value, _old: Option<&Value>) -> FieldErrors {
         errors.push(FieldError::invalid("spec.minReplicas", &least.into(), "must be greater than or equal to 1"));
     }
     if most < 1 {
-        errors.push(FieldError::invalid("spec.maxReplicas", &most.into(), "must be greater than 0"));
+        errors.push(FieldError::required("spec.maxReplicas", "must be set and greater than 0"));
     }
     if most < least {
         errors.push(FieldError::invalid(
@@ -144,6 +144,11 @@ fn validate(object: &Value, _old: Option<&Value>) -> FieldErrors {
     }
     required(&mut errors, "spec.scaleTargetRef.kind", text(spec, "/scaleTargetRef/kind"));
     required(&mut errors, "spec.scaleTargetRef.name", text(spec, "/scaleTargetRef/name"));
+    let target = text(spec, "/scaleTargetRef/apiVersion");
+    if !target.contains('/') && text(spec, "/scaleTargetRef/kind") != "ReplicationController" {
+        let detail = "apiVersion must specify API group";
+        errors.push(FieldError::invalid("spec.scaleTargetRef.apiVersion", &target.into(), detail));
+    }
     for (i, metric) in list(spec, "/metrics").iter().enumerate() {
         let path = format!("spec.metrics[{i}]");
         let r#type = text(metric, "/type");

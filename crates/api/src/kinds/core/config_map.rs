@@ -52,7 +52,7 @@ fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {
         bytes += value.as_str().map_or(0, str::len) / 4 * 3;
     }
     if bytes > MOST_BYTES {
-        errors.push(FieldError::too_long("", MOST_BYTES));
+        errors.push(FieldError::too_long("[]", MOST_BYTES));
     }
     if let Some(old) = old {
         immutable(&mut errors, object, old, &["data", "binaryData"]);

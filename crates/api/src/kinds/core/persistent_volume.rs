@@ -119,8 +119,12 @@ fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {
         one_of_if_set(&mut errors, "spec.accessModes", mode.as_str().unwrap_or_default(), ACCESS_MODES);
     }
     match some(spec, "/capacity/storage") {
-        None if some(spec, "/capacity").is_none() => errors.push(FieldError::required("spec.capacity", "")),
-        None => errors.push(FieldError::not_supported("spec.capacity", &spec["capacity"], &["storage"])),
+        None => {
+            if some(spec, "/capacity").is_none() {
+                errors.push(FieldError::required("spec.capacity", ""));
+            }
+            errors.push(FieldError::not_supported("spec.capacity", &spec["capacity"], &["storage"]));
+        }
         Some(storage) if quantity(storage).is_some_and(|storage| storage.sign() <= 0) => {
             errors.push(FieldError::invalid("spec.capacity[storage]", storage, "must be greater than zero"));
         }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::config_map::{MOST_BYTES, immutable};
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
+use crate::golang;
 use crate::kind::{Column, Kind};
 use crate::kinds::cells;
 use crate::kinds::check::{invalid, unchanged};
@@ -110,8 +111,8 @@ fn json_at(errors: &mut FieldErrors, data: &Value, key: &str) {
         return;
     };
     let decoded = STANDARD.decode(encoded).unwrap_or_default();
-    if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&decoded) {
-        errors.push(FieldError::invalid(path, &"<secret contents redacted>".into(), &error.to_string()));
+    if let Some(error) = golang::unmarshal_error(&decoded, Value::is_object, "map[string]interface {}") {
+        errors.push(FieldError::invalid(path, &"<secret contents redacted>".into(), &error));
     }
 }
 

@@ -66,7 +66,7 @@ fn validate(object: &Value, _old: Option<&Value>) -> FieldErrors {
     let spec = object.get("spec").unwrap_or(&Value::Null);
     let rules = list(spec, "/rules");
     if rules.is_empty() && some(spec, "/defaultBackend").is_none() {
-        errors.push(FieldError::invalid("spec", &rules.into(), "either `defaultBackend` or `rules` must be specified"));
+        errors.push(FieldError::invalid("spec", &Value::Null, "either `defaultBackend` or `rules` must be specified"));
     }
     if let Some(default) = some(spec, "/defaultBackend") {
         backend(&mut errors, "spec.defaultBackend", default);

@@ -70,7 +70,7 @@ fn validate(object: &Value, _old: Option<&Value>) -> FieldErrors {
     }
     for (i, r#type) in list(spec, "/policyTypes").iter().enumerate() {
         let path = format!("spec.policyTypes[{i}]");
-        one_of_if_set(&mut errors, &path, r#type.as_str().unwrap_or_default(), &["Egress", "Ingress"]);
+        one_of_if_set(&mut errors, &path, r#type.as_str().unwrap_or_default(), &["Ingress", "Egress"]);
     }
     errors
 }

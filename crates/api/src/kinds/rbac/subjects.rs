@@ -8,7 +8,7 @@ use crate::field::{FieldError, FieldErrors};
 use crate::kind::Column;
 use crate::kinds::cells;
 use crate::kinds::check::invalid;
-use crate::kinds::walk::{each, field, fill, list, text};
+use crate::kinds::walk::{each, fill, list, sub, text};
 use crate::names;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -44,7 +44,7 @@ pub fn row(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 pub fn default(object: &mut Value) {
-    if let Some(role) = field(object, "roleRef") {
+    if let Some(role) = sub(object, "roleRef") {
         fill(role, "apiGroup", GROUP);
     }
     for subject in each(object, "subjects") {
@@ -55,7 +55,7 @@ pub fn default(object: &mut Value) {
 }
 
 pub fn validate_role_binding(object: &Value, old: Option<&Value>) -> FieldErrors {
-    validate(object, old, &["ClusterRole", "Role"])
+    validate(object, old, &["Role", "ClusterRole"])
 }
 
 pub fn validate_cluster_role_binding(object: &Value, old: Option<&Value>) -> FieldErrors {
@@ -116,7 +116,7 @@ fn one_subject(errors: &mut FieldErrors, path: &str, subject: &Value) {
         _ => errors.push(FieldError::not_supported(
             format!("{path}.kind"),
             &kind.into(),
-            &["Group", "ServiceAccount", "User"],
+            &["ServiceAccount", "User", "Group"],
         )),
     }
 }

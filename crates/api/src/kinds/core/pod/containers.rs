@@ -199,7 +199,12 @@ fn value_from(errors: &mut FieldErrors, path: &str, from: &Value, valued: bool) 
         if let Some(reference) = some(from, &format!("/{key}")) {
             sources += 1;
             let path = format!("{path}.{key}");
-            required(errors, &format!("{path}.name"), text(reference, "/name"));
+            invalid(
+                errors,
+                &format!("{path}.name"),
+                text(reference, "/name"),
+                names::dns1123_subdomain(text(reference, "/name")),
+            );
             required_name(errors, &format!("{path}.key"), text(reference, "/key"), names::config_map_key);
         }
     }
@@ -207,7 +212,7 @@ fn value_from(errors: &mut FieldErrors, path: &str, from: &Value, valued: bool) 
         sources += 1;
     }
     let wrong = match sources {
-        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+        0 => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
         _ if valued => "may not be specified when `value` is not empty",
         1 => return,
         _ => "may not have more than one field specified at a time",
@@ -223,6 +228,25 @@ const ENV_FIELDS: &[&str] = &[
     "spec.serviceAccountName",
     "status.hostIP",
     "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+/// What upstream knows of at all, whether or not it's for variables and files.
+const POD_FIELDS: &[&str] = &[
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.host",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.phase",
     "status.podIP",
     "status.podIPs",
 ];
@@ -250,14 +274,18 @@ pub fn field_ref(errors: &mut FieldErrors, path: &str, field: &Value, allowed: &
         .find_map(|head| name.strip_prefix(head).and_then(|rest| rest.strip_suffix("']")));
     match subscript {
         Some(key) => invalid(errors, &path, key, names::qualified_name(key)),
+        None if !POD_FIELDS.contains(&name) => {
+            let detail = format!("error converting fieldPath: field label not supported: {name}");
+            errors.push(FieldError::invalid(path, &name.into(), &detail));
+        }
         None if !allowed.contains(&name) => errors.push(FieldError::not_supported(path, &name.into(), allowed)),
         None => {}
     }
 }
 
-fn environment_sources(errors: &mut FieldErrors, path: &str, sources: &[Value]) {
+fn environment_sources(errors: &mut FieldErrors, all: &str, sources: &[Value]) {
     for (i, source) in sources.iter().enumerate() {
-        let path = format!("{path}[{i}]");
+        let path = format!("{all}[{i}]");
         let prefix = text(source, "/prefix");
         if !prefix.is_empty() {
             invalid(errors, &format!("{path}.prefix"), prefix, names::env_var_name(prefix));
@@ -274,7 +302,8 @@ fn environment_sources(errors: &mut FieldErrors, path: &str, sources: &[Value]) 
             1 => continue,
             _ => "may not have more than one field specified at a time",
         };
-        errors.push(FieldError::invalid(path, &"".into(), wrong));
+        // Upstream doesn't say which.
+        errors.push(FieldError::invalid(all, &"".into(), wrong));
     }
 }
 
@@ -374,6 +403,14 @@ fn resource(errors: &mut FieldErrors, path: &str, name: &str, value: &Value) {
         && amount.sign() < 0
     {
         errors.push(FieldError::invalid(path, &amount.to_string().into(), crate::kinds::check::NOT_NEGATIVE));
+    }
+    // Devices and the like come whole.
+    let extended = name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.");
+    if let Some(amount) = quantity(value)
+        && extended
+        && !amount.is_whole()
+    {
+        errors.push(FieldError::invalid(path, &amount.to_string().into(), "must be an integer"));
     }
 }
 

@@ -162,7 +162,7 @@ pub fn tolerations(errors: &mut FieldErrors, path: &str, tolerations: &[Value]) 
             }
             "Exists" if !value.is_empty() => errors.push(FieldError::invalid(
                 format!("{path}.operator"),
-                toleration,
+                &value.into(),
                 "value must be empty when `operator` is 'Exists'",
             )),
             "Exists" => {}

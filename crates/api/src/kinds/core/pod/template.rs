@@ -30,12 +30,20 @@ pub fn template(errors: &mut FieldErrors, path: &str, template: &Value) {
 /// `kind` is as upstream names it in the message about deadlines.
 pub fn template_for_replicas(errors: &mut FieldErrors, path: &str, spec: &Value, kind: &str) {
     let held = spec.get("template").unwrap_or(&Value::Null);
-    let path = format!("{path}.template");
-    let selector = some(spec, "/selector").cloned().and_then(|selector| serde_json::from_value(selector).ok());
-    if let Some(selector) = selector.and_then(|selector| Selector::from_label_selector(&selector).ok())
-        && !selector.is_empty()
-        && !selector.matches(&labels_of(held))
-    {
+    let (path, selector_path) = (format!("{path}.template"), format!("{path}.selector"));
+    let finds = match some(spec, "/selector") {
+        // No selector selects nothing.
+        None => false,
+        Some(selector) => {
+            let parsed = serde_json::from_value(selector.clone()).ok();
+            let Some(parsed) = parsed.and_then(|parsed| Selector::from_label_selector(&parsed).ok()) else {
+                let detail = if kind == "StatefulSet" { "" } else { "invalid label selector" };
+                return errors.push(FieldError::invalid(selector_path, selector, detail));
+            };
+            parsed.is_empty() || parsed.matches(&labels_of(held))
+        }
+    };
+    if !finds {
         let labels = held.pointer("/metadata/labels").unwrap_or(&Value::Null);
         errors.push(FieldError::invalid(
             format!("{path}.metadata.labels"),

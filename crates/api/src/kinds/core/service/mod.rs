@@ -134,6 +134,13 @@ fn has_node_ports(spec: &Value) -> bool {
 fn prepare(object: &mut Value, old: Option<&Value>) {
     let Some(spec) = sub(object, "spec") else { return };
     if let Some(old) = old.and_then(|old| old.get("spec")) {
+        // Who writes one of both means the other too.
+        if spec.get("clusterIP") != old.get("clusterIP") && spec.get("clusterIPs") == old.get("clusterIPs") {
+            spec["clusterIPs"] = match text(spec, "/clusterIP") {
+                "" => json!([]),
+                address => json!([address]),
+            };
+        }
         drop_unused(spec, old);
         keep_given(spec, old);
     }

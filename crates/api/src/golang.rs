@@ -54,6 +54,25 @@ pub fn syntax_error(bytes: &[u8], error: &serde_json::Error) -> String {
     }
 }
 
+/// Go's words for what is wrong with bytes that should be JSON of some type, if anything is: what `json.Unmarshal` into
+/// `into` says. `fits` are the first bytes that such a value can have.
+pub fn unmarshal_error(bytes: &[u8], fits: impl Fn(&Value) -> bool, into: &str) -> Option<String> {
+    match serde_json::from_slice::<Value>(bytes) {
+        Err(error) => Some(syntax_error(bytes, &error)),
+        Ok(value) if fits(&value) => None,
+        Ok(value) => Some(format!("json: cannot unmarshal {} into Go value of type {into}", type_name(&value))),
+    }
+}
+
+/// The words of Go's YAML library for what ours stumbled over: the same but for where it says that.
+pub fn yaml_error(error: &str) -> String {
+    let Some((what, place)) = error.split_once(" at line ") else { return format!("yaml: {error}") };
+    let line: usize = place.split(|c: char| !c.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(1);
+    // Its parser counts lines from 0, its scanner from 1, and neither says 0.
+    let line = if place.contains("while parsing") { line - 1 } else { line };
+    if line == 0 { format!("yaml: {what}") } else { format!("yaml: line {line}: {what}") }
+}
+
 /// Where the state machine of Go's scanner would stop, and what it was after.
 fn scan(bytes: &[u8]) -> Option<(usize, &'static str)> {
     let mut scanner = Scanner { bytes, at: 0 };
@@ -295,6 +314,24 @@ mod tests {
         for (text, expected) in cases {
             let error = serde_json::from_str::<Value>(text).expect_err("malformed");
             assert_eq!(syntax_error(text.as_bytes(), &error), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn yaml_errors_say_their_line_first() {
+        let cases = [
+            (
+                "did not find expected ',' or '}' at line 2 column 1, while parsing a flow mapping",
+                "yaml: line 1: did not find expected ',' or '}'",
+            ),
+            (
+                "found character that cannot start any token at line 3 column 4, while scanning for the next token",
+                "yaml: line 3: found character that cannot start any token",
+            ),
+            ("something", "yaml: something"),
+        ];
+        for (ours, theirs) in cases {
+            assert_eq!(yaml_error(ours), theirs);
         }
     }
 
