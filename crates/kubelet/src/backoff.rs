@@ -23,7 +23,7 @@ impl Backoff {
     /// How long to wait still, counted from `event` (a container's end, a failed pull); `None` when it may go on.
     pub fn remaining(&self, key: &str, event: Instant, now: Instant) -> Option<Duration> {
         let entry = self.entries.get(key)?;
-        if now.duration_since(event) >= FORGOTTEN_AFTER {
+        if event.duration_since(entry.since) > FORGOTTEN_AFTER {
             return None;
         }
         (event + entry.delay).checked_duration_since(now).filter(|left| !left.is_zero())
@@ -33,7 +33,7 @@ impl Backoff {
     pub fn next(&mut self, key: &str, event: Instant, now: Instant) {
         match self.entries.get_mut(key) {
             // A container that ran for long, or a pull long ago, starts over.
-            Some(entry) if event.duration_since(entry.since) < FORGOTTEN_AFTER => {
+            Some(entry) if event.duration_since(entry.since) <= FORGOTTEN_AFTER => {
                 entry.delay = (entry.delay * 2).min(LONGEST);
                 entry.since = now;
             }
@@ -103,6 +103,7 @@ mod tests {
         backoff.next("a", start, start);
         backoff.next("a", start, start);
         let died = start + Duration::from_secs(700);
+        assert_eq!(backoff.remaining("a", died, died), None, "a container that ran for long restarts at once");
         backoff.next("a", died, died);
         assert_eq!(backoff.delay("a"), Duration::from_secs(10));
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
@@ -202,6 +201,3 @@ async fn make_writable_file(path: &Path) -> std::io::Result<()> {
     tokio::fs::write(path, b"").await?;
     tokio::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).await
 }
-
-/// Longest time a postStart hook may take before its container counts as failed.
-pub const POST_START_LIMIT: Duration = Duration::from_secs(120);

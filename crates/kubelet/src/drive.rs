@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::action::Target;
 use crate::backoff::go_seconds;
+use crate::labels;
 use crate::pod;
 use crate::probes::{self, Subject};
 use crate::status::{Record, Waiting, latest};
@@ -15,41 +16,81 @@ use crate::worker::{FIRST_RETRY, LOOK_AGAIN, Worker};
 /// How far one container is.
 enum Progress {
     Running,
-    Done,
+    /// It has ended and is not started again.
+    Ended,
     /// Look again after this.
     Later(Duration),
 }
 
+/// How far a pod is.
+pub(crate) enum Driven {
+    /// Look again after this at the latest.
+    On(Duration),
+    /// Nothing that it is for runs or will run again.
+    Over,
+}
+
+/// A start that failed is not tried again before this, unless what the pod refers to has changed.
+pub(crate) struct Delayed {
+    until: Instant,
+    changes: u64,
+}
+
 impl Worker {
     /// Init containers in order, then the others.
-    pub(crate) async fn drive(&mut self, spec: &PodSpec) -> Duration {
+    pub(crate) async fn drive(&mut self, spec: &PodSpec) -> Driven {
+        if self.sandbox.is_none() {
+            return Driven::Over;
+        }
         let records = self.records().await;
         let running: Vec<String> = records.iter().filter(|r| r.running()).map(|r| r.status.id.clone()).collect();
         self.probes.keep(|id| running.iter().any(|known| known == id));
+        let passed = spec
+            .containers
+            .iter()
+            .any(|container| latest(&records, &container.name).0.is_some_and(|record| self.in_this_sandbox(record)));
         let mut delay = LOOK_AGAIN;
-        let passed = spec.containers.iter().any(|container| latest(&records, &container.name).0.is_some());
         for container in pod::init_containers(spec) {
             let sidecar = pod::is_sidecar(container);
             if passed && !sidecar {
                 continue;
             }
             match self.drive_one(spec, container, &records).await {
-                Progress::Done if !sidecar => {}
+                Progress::Ended if succeeded(&records, container) => {}
+                Progress::Ended => return Driven::Over,
                 Progress::Running if sidecar && (passed || self.has_started(container).await) => {}
-                Progress::Running | Progress::Done => return delay,
+                Progress::Running => return Driven::On(delay),
                 Progress::Later(wait) if passed => delay = delay.min(wait),
-                Progress::Later(wait) => return delay.min(wait),
+                Progress::Later(wait) => return Driven::On(delay.min(wait)),
             }
         }
+        let mut over = true;
         for container in &spec.containers {
             if self.ending.is_cancelled() {
-                break;
+                return Driven::On(delay);
             }
-            if let Progress::Later(wait) = self.drive_one(spec, container, &records).await {
-                delay = delay.min(wait);
+            match self.drive_one(spec, container, &records).await {
+                Progress::Ended => {}
+                Progress::Running => over = false,
+                Progress::Later(wait) => (over, delay) = (false, delay.min(wait)),
             }
         }
-        delay
+        if over { Driven::Over } else { Driven::On(delay) }
+    }
+
+    /// Whether a sandbox is worth making when the last one died: upstream gives pods that never restart no second one.
+    pub(crate) fn has_work(&self, spec: &PodSpec, records: &[Record]) -> bool {
+        if pod::restart_policy(spec) == "Never" && !records.is_empty() {
+            return false;
+        }
+        spec.containers.iter().any(|container| match latest(records, &container.name).0 {
+            Some(record) if record.exited() => pod::restarts(spec, container, record.exit_code()),
+            _ => true,
+        })
+    }
+
+    fn in_this_sandbox(&self, record: &Record) -> bool {
+        self.sandbox.as_ref().is_some_and(|sandbox| record.status.created >= sandbox.status.created)
     }
 
     async fn has_started(&mut self, container: &Container) -> bool {
@@ -69,23 +110,13 @@ impl Worker {
                 Progress::Later(Duration::ZERO)
             }
             Some(record) if record.exited() => {
-                if !self.restarts(spec, container, record) {
+                let init = pod::init_containers(spec).iter().any(|init| init.name == container.name);
+                let done = init && !pod::is_sidecar(container) && record.exit_code() == 0;
+                if done || !pod::restarts(spec, container, record.exit_code()) {
                     self.waiting.remove(&container.name);
-                    return Progress::Done;
+                    return Progress::Ended;
                 }
-                let now = Instant::now();
-                let ended = record.status.finished.and_then(|at| SystemTime::now().duration_since(at).ok());
-                let ended = ended.and_then(|ago| now.checked_sub(ago)).unwrap_or(now);
-                if let Some(left) = self.crashes.remaining(&container.name, ended, now) {
-                    self.back_off(container);
-                    return Progress::Later(left);
-                }
-                let count = crate::labels::restart_count(&record.status) + 1;
-                let progress = self.start_next(container, count, records).await;
-                if matches!(progress, Progress::Running) {
-                    self.crashes.next(&container.name, ended, now);
-                }
-                progress
+                self.restart(container, record, records).await
             }
             // Made and never started: an earlier kubelet was killed in between.
             Some(record) => {
@@ -95,6 +126,28 @@ impl Worker {
                 Progress::Later(Duration::ZERO)
             }
         }
+    }
+
+    async fn restart(&mut self, container: &Container, record: &Record, records: &[Record]) -> Progress {
+        if let Some(left) = self.delayed(&container.name) {
+            return Progress::Later(left);
+        }
+        let now = Instant::now();
+        let ended = record.status.finished.and_then(|at| SystemTime::now().duration_since(at).ok());
+        let ended = ended.and_then(|ago| now.checked_sub(ago)).unwrap_or(now);
+        if let Some(left) = self.crashes.remaining(&container.name, ended, now) {
+            self.back_off(container);
+            return Progress::Later(left);
+        }
+        // Counted before the start: one that fails, for whatever reason, is not tried again at once.
+        self.crashes.next(&container.name, ended, now);
+        self.start_next(container, labels::restart_count(&record.status) + 1, records).await
+    }
+
+    /// How long a container's next start has to wait because of its last.
+    fn delayed(&self, name: &str) -> Option<Duration> {
+        let delayed = self.delays.get(name).filter(|delayed| delayed.changes == self.references.changes())?;
+        delayed.until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
     }
 
     /// Restarts that an API server's status remembers though the runtime has lost the containers.
@@ -108,24 +161,13 @@ impl Worker {
             .map_or(0, |known| known.restart_count + 1)
     }
 
-    fn restarts(&self, spec: &PodSpec, container: &Container, record: &Record) -> bool {
-        if pod::is_sidecar(container) {
-            return true;
-        }
-        let init = pod::init_containers(spec).iter().any(|init| init.name == container.name);
-        match pod::restart_policy(spec) {
-            "Never" => false,
-            "Always" if !init => true,
-            _ => record.exit_code() != 0,
-        }
-    }
-
     fn back_off(&mut self, container: &Container) {
         let name = pod::full_name(&self.pod);
         let delay = go_seconds(self.crashes.delay(&container.name));
         let message = format!("back-off {delay} restarting failed container={} pod={name}", container.name);
         let waiting = Waiting { reason: "CrashLoopBackOff", message };
-        if self.waiting.insert(container.name.clone(), waiting).is_none() {
+        let before = self.waiting.insert(container.name.clone(), waiting);
+        if before.is_none_or(|before| before.reason != "CrashLoopBackOff") {
             let about = pod::container_reference(&self.pod, &container.name);
             let message = format!("Back-off restarting failed container {} in pod {name}", container.name);
             self.context.recorder.warning(&about, "BackOff", &message);
@@ -133,21 +175,29 @@ impl Worker {
     }
 
     async fn start_next(&mut self, container: &Container, restart_count: i32, records: &[Record]) -> Progress {
+        if let Some(left) = self.delayed(&container.name) {
+            return Progress::Later(left);
+        }
         let Some(sandbox) = self.sandbox.clone() else { return Progress::Later(FIRST_RETRY) };
         match self.start(&sandbox, container, restart_count, records).await {
             Ok(id) => {
                 self.waiting.remove(&container.name);
+                self.delays.remove(&container.name);
                 self.watch(container, &id);
                 self.publish().await;
                 Progress::Running
             }
             Err(waiting) => {
                 let image = container.image.as_deref().unwrap_or("");
-                let delay = self.pulls.retry_in(image).unwrap_or(Duration::from_secs(10));
-                let failed_pull = waiting.reason == "ErrImagePull";
+                let delay = match waiting.reason {
+                    // The failure is shown for a moment; the next look tells of the back-off, as upstream's next sync.
+                    "ErrImagePull" | "RunContainerError" | "PostStartHookError" => FIRST_RETRY * 2,
+                    _ => self.pulls.retry_in(image).unwrap_or(FAILED_START_RETRY),
+                };
+                let until = Instant::now() + delay;
+                self.delays.insert(container.name.clone(), Delayed { until, changes: self.references.changes() });
                 self.waiting.insert(container.name.clone(), waiting);
-                // The back-off itself is reported at the next look, as upstream's next sync does.
-                Progress::Later(if failed_pull { delay.min(FIRST_RETRY * 2) } else { delay })
+                Progress::Later(delay)
             }
         }
     }
@@ -173,7 +223,21 @@ impl Worker {
         let own = probe.as_ref().and_then(|probe| probe.termination_grace_period_seconds);
         let grace = own.or(spec.termination_grace_period_seconds).unwrap_or(30);
         let deadline = tokio::time::Instant::now() + Duration::from_secs(grace.unsigned_abs());
-        let message = format!("Container {} failed {kind} probe, will be restarted", container.name);
-        self.stop(false).one(record, deadline, &message).await;
+        let name = &container.name;
+        let message = if pod::init_containers(spec).iter().any(|init| init.name == *name) {
+            format!("Init container {name} failed {kind} probe")
+        } else if pod::restarts_on_failure(spec, container) {
+            format!("Container {name} failed {kind} probe, will be restarted")
+        } else {
+            format!("Container {name} failed {kind} probe")
+        };
+        self.stop(false).one(name, &record.status.id, deadline, &message).await;
     }
+}
+
+/// Upstream's pause between two syncs of a pod whose last one failed.
+const FAILED_START_RETRY: Duration = Duration::from_secs(10);
+
+fn succeeded(records: &[Record], container: &Container) -> bool {
+    latest(records, &container.name).0.is_some_and(|record| record.exit_code() == 0)
 }

@@ -17,6 +17,7 @@ const RETRY: Duration = Duration::from_secs(1);
 impl Worker {
     /// Returns once the pod is gone from the node and from the API server.
     pub(crate) async fn end(mut self) {
+        self.probes.pod_ends();
         let records = self.records().await;
         self.stop_within_grace(&records).await;
         self.ended = true;
@@ -88,7 +89,7 @@ impl Worker {
             tracing::warn!(pod = %pod::full_name(&self.pod), %error, "sandbox not removed yet");
             tokio::time::sleep(RETRY).await;
         }
-        while let Err(error) = volumes::tear_down(directory.clone()).await {
+        while let Err(error) = volumes::tear_down(directory.clone(), &[""]).await {
             tracing::warn!(pod = %pod::full_name(&self.pod), error, "volumes not removed yet");
             tokio::time::sleep(RETRY).await;
         }

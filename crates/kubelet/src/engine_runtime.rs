@@ -67,7 +67,7 @@ impl Runtime for EngineRuntime {
     }
 
     async fn run_sandbox(&self, spec: SandboxSpec, ports: Vec<HostPort>) -> Result<Sandbox> {
-        let known = self.engine.sandboxes().into_iter().find(|sandbox| sandbox.id == spec.id);
+        let known = self.engine.sandboxes().into_iter().find(|sandbox| sandbox.id == spec.id && sandbox.ready);
         let status = match known {
             Some(status) => status,
             None => self.engine.create_sandbox(spec).await?,
@@ -86,6 +86,11 @@ impl Runtime for EngineRuntime {
 
     fn sandboxes(&self) -> Vec<SandboxStatus> {
         self.engine.sandboxes()
+    }
+
+    async fn stop_sandbox(&self, id: &str) -> Result<()> {
+        self.network.detach(id).await.map_err(RuntimeError::Failed)?;
+        ignore_missing(self.engine.stop_sandbox(id).await)
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<()> {
@@ -147,8 +152,8 @@ impl Runtime for EngineRuntime {
         let session = self.engine.exec(id, ExecSpec { command, ..ExecSpec::default() }).await?;
         let (out, err) = tokio::join!(read_some(session.stdout), read_some(session.stderr));
         let exit_code = session.exit.await.map_err(|_| RuntimeError::Failed("the command's end was lost".into()))?;
-        let output = String::from_utf8_lossy(&[out, err].concat()).into_owned();
-        Ok(ExecOutput { exit_code, output })
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(ExecOutput { exit_code, stdout: text(out), stderr: text(err) })
     }
 
     async fn attach(&self, id: &str, stdin: bool) -> Result<Session> {

@@ -9,7 +9,7 @@ use crate::backoff::{Backoff, go_millis};
 use crate::keyring;
 use crate::pod::container_reference;
 use crate::references::Sources;
-use crate::runtime::{Auth, ImageInfo, Runtime};
+use crate::runtime::{Auth, ImageInfo, Reference, Runtime};
 use crate::status::Waiting;
 
 /// The last failed pull of each image of a pod.
@@ -31,10 +31,16 @@ impl Puller<'_> {
     /// The container's image.
     ///
     /// # Errors
-    /// Why the container waits: `ErrImagePull`, `ImagePullBackOff`, `ErrImageNeverPull`.
+    /// Why the container waits: `ErrImagePull`, `ImagePullBackOff`, `ErrImageNeverPull`, `InvalidImageName`.
     pub async fn ensure(&self, container: &Container, pulls: &mut Pulls) -> Result<ImageInfo, Waiting> {
         let name = container.image.as_deref().unwrap_or("");
         let about = container_reference(self.pod, &container.name);
+        if let Err(error) = Reference::parse(name) {
+            let message =
+                format!("Failed to apply default image tag {name:?}: couldn't parse image name {name:?}: {error}");
+            self.recorder.warning(&about, "InspectFailed", &message);
+            return Err(self.waits(container, "InvalidImageName", message));
+        }
         let known = self.runtime.image(name);
         match (policy(container, name), known) {
             ("Never", None) => {
@@ -50,7 +56,9 @@ impl Puller<'_> {
                 return Ok(image);
             }
             ("IfNotPresent" | "Never", Some(image)) => {
-                self.recorder.normal(&about, "Pulled", &format!("Container image {name:?} already present on machine"));
+                let message =
+                    format!("Container image {name:?} already present on machine and can be accessed by the pod");
+                self.recorder.normal(&about, "Pulled", &message);
                 return Ok(image);
             }
             _ => {}

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use tug_client::{Cluster, Informer, Recorder};
 
-use crate::action::AbortOnDrop;
 use crate::node::{self, Capacity};
 use crate::pods::Pods;
 use crate::references::References;
 use crate::resolv::ResolvConf;
 use crate::runtime::Runtime;
+use crate::task::AbortOnDrop;
 use crate::{lease, server};
 
 /// Where and as what the kubelet works.

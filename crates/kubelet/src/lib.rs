@@ -39,6 +39,7 @@ mod service_env;
 mod start;
 mod status;
 mod status_writer;
+mod task;
 mod termination;
 mod volumes;
 mod worker;

@@ -1,33 +1,53 @@
-//! Lifecycle hooks: postStart and preStop.
+//! Lifecycle hooks: postStart and preStop, with the messages of upstream's handler runner.
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::LifecycleHandler;
+use k8s_openapi::api::core::v1::{ExecAction, HTTPGetAction, LifecycleHandler, Pod};
 
-use crate::action::{Outcome, Target};
-
-const USER_AGENT: &str = "kube-lifecycle/1.36";
+use crate::action::{GetError, Target};
+use crate::pod;
 
 /// Runs a hook to its end, or until `limit`.
 ///
 /// # Errors
-/// What went wrong, for the pod's events.
-pub async fn run(handler: &LifecycleHandler, target: &Target, limit: Duration) -> Result<(), String> {
-    let outcome = if let Some(action) = &handler.exec {
-        target.exec(action, limit).await
+/// What went wrong, for the container's status: it may hold secrets, so events leave it out.
+pub async fn run(handler: &LifecycleHandler, pod: &Pod, target: &Target, limit: Duration) -> Result<(), String> {
+    let whose = format!("for Container {:?} in Pod {:?}", target.container.name, pod::full_name(pod));
+    if let Some(action) = &handler.exec {
+        exec(action, target, limit, &whose).await
     } else if let Some(action) = &handler.http_get {
-        target.http(action, limit, USER_AGENT).await
+        http_get(action, target, limit, &whose).await
     } else if let Some(action) = &handler.sleep {
         let wanted = Duration::from_secs(action.seconds.unsigned_abs());
         tokio::time::sleep(wanted.min(limit)).await;
-        Outcome::Success
-    } else if let Some(action) = &handler.tcp_socket {
-        target.tcp(action, limit).await
+        Ok(())
     } else {
-        Outcome::Unknown("invalid handler: no action".into())
+        Err("Cannot run handler: invalid handler".into())
+    }
+}
+
+async fn exec(action: &ExecAction, target: &Target, limit: Duration, whose: &str) -> Result<(), String> {
+    let command = action.command.clone().unwrap_or_default();
+    let (error, output) = match target.exec(command.clone(), limit).await {
+        Some(Ok(output)) if output.exit_code == 0 => return Ok(()),
+        Some(Ok(output)) => {
+            let (code, stderr) = (output.exit_code, &output.stderr);
+            (format!("command '{}' exited with {code}: {stderr}", command.join(" ")), output.both())
+        }
+        Some(Err(error)) => (error.to_string(), String::new()),
+        None => (format!("command {:?} timed out", command.join(" ")), String::new()),
     };
-    match outcome {
-        Outcome::Success => Ok(()),
-        Outcome::Failure(message) | Outcome::Unknown(message) => Err(message),
+    let command = command.join(" ");
+    Err(format!("Exec lifecycle hook ([{command}]) {whose} failed - error: {error}, message: {output:?}"))
+}
+
+/// Any answer will do: upstream doesn't look at its status.
+async fn http_get(action: &HTTPGetAction, target: &Target, limit: Duration, whose: &str) -> Result<(), String> {
+    match target.get(action, limit, "lifecycle").await {
+        Ok(_) => Ok(()),
+        Err(GetError::Invalid(error) | GetError::Failed(error)) => {
+            let path = action.path.as_deref().unwrap_or("");
+            Err(format!("HTTP lifecycle hook ({path}) {whose} failed - error: {error}"))
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, ObjectReference, Pod, PodSpec};
 
 pub fn uid(pod: &Pod) -> &str {
     pod.metadata.uid.as_deref().unwrap_or("")
@@ -32,6 +32,36 @@ pub fn is_sidecar(container: &Container) -> bool {
 
 pub fn restart_policy(spec: &PodSpec) -> &str {
     spec.restart_policy.as_deref().unwrap_or("Always")
+}
+
+/// Upstream's `ContainerShouldRestart`: the first rule that matches, else the container's policy, else the pod's.
+pub fn restarts(spec: &PodSpec, container: &Container, exit_code: i32) -> bool {
+    let matches = |rule: &ContainerRestartRule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.iter().flatten().any(|code| *code == exit_code);
+            match codes.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                _ => false,
+            }
+        })
+    };
+    if container.restart_policy.is_some()
+        && let Some(rule) = container.restart_policy_rules.iter().flatten().find(|rule| matches(rule))
+        && rule.action == "Restart"
+    {
+        return true;
+    }
+    match container.restart_policy.as_deref().unwrap_or(restart_policy(spec)) {
+        "OnFailure" => exit_code != 0,
+        "Never" => false,
+        _ => true,
+    }
+}
+
+/// Whether a container that is killed for its health comes back: upstream asks no rules here, for it has no exit code yet.
+pub fn restarts_on_failure(spec: &PodSpec, container: &Container) -> bool {
+    container.restart_policy.as_deref().unwrap_or(restart_policy(spec)) != "Never"
 }
 
 pub fn host_network(spec: &PodSpec) -> bool {

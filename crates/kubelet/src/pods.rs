@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tug_api::Object;
 use tug_client::{Change, Informer, Informers, Scope};
 
-use crate::action::AbortOnDrop;
 use crate::kubelet::Context;
 use crate::labels;
 use crate::runtime::Event;
+use crate::task::AbortOnDrop;
 use crate::volumes;
 use crate::worker::{Update, Worker};
 
@@ -165,7 +165,7 @@ impl Pods {
             let uid = entry.file_name().to_string_lossy().into_owned();
             if !known.contains(&uid)
                 && !self.workers.lock().contains_key(&uid)
-                && let Err(error) = volumes::tear_down(entry.path()).await
+                && let Err(error) = volumes::tear_down(entry.path(), &[""]).await
             {
                 tracing::warn!(uid, error, "orphaned volumes not removed");
             }

@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Probe};
+use k8s_openapi::api::core::v1::{Container, ExecAction, ObjectReference, Probe};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tug_client::Recorder;
 
-use crate::action::{AbortOnDrop, Outcome, Target};
+use crate::action::{Answer, GetError, Outcome, Target};
+use crate::expand::expand;
+use crate::task::AbortOnDrop;
 
-const USER_AGENT: &str = "kube-probe/1.36";
+/// A probe that can't be tried is tried again at once, this often in all.
+const TRIES: usize = 3;
 
 /// What is known of a container's health.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +31,7 @@ pub struct Health {
 #[derive(Default)]
 pub struct Probes {
     containers: HashMap<String, Probed>,
+    ending: CancellationToken,
 }
 
 struct Probed {
@@ -59,12 +64,18 @@ impl Probes {
         let any = container.startup_probe.is_some()
             || container.readiness_probe.is_some()
             || container.liveness_probe.is_some();
-        let task = any.then(|| AbortOnDrop(tokio::spawn(run(subject, Arc::clone(&health)))));
+        let running = run(subject, Arc::clone(&health), self.ending.clone());
+        let task = any.then(|| AbortOnDrop(tokio::spawn(running)));
         self.containers.insert(id, Probed { health, _task: task });
     }
 
     pub fn health(&self, container_id: &str) -> Option<Health> {
         self.containers.get(container_id).map(|probed| probed.health.lock().clone())
+    }
+
+    /// The pod ends: whether it is ready still matters to those who send it work, whether it lives no longer does.
+    pub fn pod_ends(&mut self) {
+        self.ending.cancel();
     }
 
     /// Ends the probes of containers that no longer run.
@@ -73,11 +84,11 @@ impl Probes {
     }
 }
 
-async fn run(subject: Subject, health: Arc<Mutex<Health>>) {
+async fn run(subject: Subject, health: Arc<Mutex<Health>>, ending: CancellationToken) {
     let container = subject.target.container.clone();
     if let Some(probe) = container.startup_probe.clone().filter(|_| !health.lock().started) {
-        let passed = startup(&subject, &probe, &health).await;
-        if !passed {
+        let passed = ending.run_until_cancelled(startup(&subject, &probe, &health)).await;
+        if passed != Some(true) {
             return;
         }
         health.lock().started = true;
@@ -93,7 +104,8 @@ async fn run(subject: Subject, health: Arc<Mutex<Health>>) {
     };
     let liveness = async {
         if let Some(probe) = &container.liveness_probe {
-            liveness(&subject, probe, &health).await;
+            // What was found before the end has been acted upon; nothing is found after it.
+            let _ended = ending.run_until_cancelled(liveness(&subject, probe, &health)).await;
         }
     };
     tokio::join!(readiness, liveness);
@@ -145,21 +157,19 @@ async fn liveness(subject: &Subject, probe: &Probe, health: &Mutex<Health>) {
 }
 
 impl Subject {
+    /// Runs the probe and tells of what isn't a success.
     async fn once(&self, kind: &str, probe: &Probe) -> Outcome {
-        let limit = Duration::from_secs(seconds(probe.timeout_seconds, 1));
-        let outcome = if let Some(action) = &probe.exec {
-            self.target.exec(action, limit).await
-        } else if let Some(action) = &probe.http_get {
-            self.target.http(action, limit, USER_AGENT).await
-        } else if let Some(action) = &probe.tcp_socket {
-            self.target.tcp(action, limit).await
-        } else if let Some(action) = &probe.grpc {
-            self.target.grpc(action, limit).await
-        } else {
-            Outcome::Unknown("missing probe handler".into())
-        };
+        let mut outcome = self.attempt(probe).await;
+        for _ in 1..TRIES {
+            if matches!(outcome, Outcome::Unknown(_)) {
+                outcome = self.attempt(probe).await;
+            }
+        }
         match &outcome {
             Outcome::Success => {}
+            Outcome::Warning(output) => {
+                self.recorder.warning(&self.about, "ProbeWarning", &format!("{kind} probe warning: {output}"));
+            }
             Outcome::Failure(output) => {
                 self.recorder.warning(&self.about, "Unhealthy", &format!("{kind} probe failed: {output}"));
             }
@@ -169,6 +179,51 @@ impl Subject {
             }
         }
         outcome
+    }
+
+    async fn attempt(&self, probe: &Probe) -> Outcome {
+        let limit = Duration::from_secs(seconds(probe.timeout_seconds, 1));
+        if let Some(action) = &probe.exec {
+            self.exec(action, limit).await
+        } else if let Some(action) = &probe.http_get {
+            match self.target.get(action, limit, "probe").await {
+                Ok(answer) => http_outcome(&answer),
+                Err(GetError::Invalid(message)) => Outcome::Unknown(message),
+                Err(GetError::Failed(message)) => Outcome::Failure(message),
+            }
+        } else if let Some(action) = &probe.tcp_socket {
+            self.target.tcp(action, limit).await
+        } else if let Some(action) = &probe.grpc {
+            self.target.grpc(action, limit).await
+        } else {
+            Outcome::Unknown("missing probe handler".into())
+        }
+    }
+
+    /// Of the environment only what the pod's spec itself says is known to a probe, as upstream.
+    async fn exec(&self, action: &ExecAction, limit: Duration) -> Outcome {
+        let variables = self.target.container.env.as_deref().unwrap_or_default();
+        let lookup = |name: &str| {
+            let variable = variables.iter().rev().find(|variable| variable.name == name)?;
+            Some(variable.value.clone().unwrap_or_default())
+        };
+        let command: Vec<String> = action.command.iter().flatten().map(|arg| expand(arg, lookup)).collect();
+        let words = command.join(" ");
+        match self.target.exec(command, limit).await {
+            None => Outcome::Failure(format!("command timed out: {words:?} timed out after {}s", limit.as_secs())),
+            Some(Err(error)) => Outcome::Unknown(error.to_string()),
+            Some(Ok(output)) if output.exit_code == 0 => Outcome::Success,
+            Some(Ok(output)) => Outcome::Failure(output.both()),
+        }
+    }
+}
+
+fn http_outcome(answer: &Answer) -> Outcome {
+    match answer.status {
+        200..300 => Outcome::Success,
+        // A redirect to another host, which is not followed.
+        300..400 => Outcome::Warning(format!("Probe terminated redirects, Response body: {}", answer.body)),
+        status => Outcome::Failure(format!("HTTP probe failed with statuscode: {status}")),
     }
 }
 
@@ -206,7 +261,7 @@ impl Rounds {
     /// The verdict, once a threshold is reached. What couldn't be tried doesn't count.
     fn count(&mut self, outcome: &Outcome) -> Option<bool> {
         let good = match outcome {
-            Outcome::Success => true,
+            Outcome::Success | Outcome::Warning(_) => true,
             Outcome::Failure(_) => false,
             Outcome::Unknown(_) => return None,
         };

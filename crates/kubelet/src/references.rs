@@ -2,6 +2,7 @@
 //! with the last of them, whose workers are woken by its changes.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -39,6 +40,7 @@ pub struct PodReferences {
 struct Watched<K> {
     informer: Informer<K>,
     wakers: Mutex<Vec<Weak<Notify>>>,
+    changes: AtomicU64,
 }
 
 /// By namespace and name.
@@ -64,6 +66,15 @@ impl References {
             config_maps: Mutex::default(),
             secrets: Mutex::default(),
         }
+    }
+}
+
+impl PodReferences {
+    /// Grows whenever something that the pod has asked for changes.
+    pub fn changes(&self) -> u64 {
+        let maps: u64 = self.config_maps.lock().values().map(|watched| watched.changes.load(Ordering::Relaxed)).sum();
+        let secrets: u64 = self.secrets.lock().values().map(|watched| watched.changes.load(Ordering::Relaxed)).sum();
+        maps + secrets
     }
 }
 
@@ -106,7 +117,7 @@ impl<K: Resource + DeserializeOwned + Send + Sync + 'static> Pool<K> {
             fields: format!("metadata.name={name}"),
             ..Scope::default()
         });
-        let watched = Arc::new(Watched { informer, wakers: Mutex::default() });
+        let watched = Arc::new(Watched { informer, wakers: Mutex::default(), changes: AtomicU64::default() });
         watched.add(wake);
         // Weak: the informer, which holds this subscription, is held by `Watched` itself.
         let weak = Arc::downgrade(&watched);
@@ -128,6 +139,7 @@ impl<K> Watched<K> {
     }
 
     fn wake(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
         for waker in self.wakers.lock().iter().filter_map(Weak::upgrade) {
             waker.notify_one();
         }

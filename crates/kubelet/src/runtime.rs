@@ -9,9 +9,10 @@ use futures::stream::BoxStream;
 use tokio::sync::broadcast;
 
 pub use tug_engine::Session;
+pub use tug_engine::images::reference::Reference;
 pub use tug_engine::spec::{
-    Auth, ContainerSpec, ContainerStatus, Event, ExecSpec, Limits, Log, LogFormat, LogLine, LogOptions, MaskedPaths,
-    Mount, SandboxSpec, SandboxStatus, Seccomp, Size, State, Stats, Stream,
+    Auth, ContainerSpec, ContainerStatus, Event, ExecSpec, Identity, ImageGroups, Limits, Log, LogFormat, LogLine,
+    LogOptions, MaskedPaths, Mount, SandboxSpec, SandboxStatus, Seccomp, Size, State, Stats, Stream,
 };
 pub use tug_network::pods::{HostPort, Protocol};
 
@@ -54,8 +55,15 @@ pub struct ImageInfo {
 #[derive(Clone, Debug)]
 pub struct ExecOutput {
     pub exit_code: i32,
-    /// Standard output and error, cut at 10 KiB.
-    pub output: String,
+    /// Each cut at 10 KiB.
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl ExecOutput {
+    pub fn both(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
 }
 
 /// Runs pods. Every call is safe to repeat.
@@ -66,9 +74,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// Where a container's root directory would be: its file system's free space is the node's disk pressure.
     fn image_dir(&self) -> PathBuf;
 
-    /// Makes the sandbox and connects it; when it is there already, says so without changing it.
+    /// Makes the sandbox and connects it; when it is there already and lives, says so without changing it.
     async fn run_sandbox(&self, spec: SandboxSpec, ports: Vec<HostPort>) -> Result<Sandbox>;
     fn sandboxes(&self) -> Vec<SandboxStatus>;
+    /// Kills what still runs in it and lets go of all that it holds; its containers' states and logs stay.
+    async fn stop_sandbox(&self, id: &str) -> Result<()>;
     /// Kills what still runs in it, disconnects and removes it with its containers.
     async fn remove_sandbox(&self, id: &str) -> Result<()>;
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use k8s_openapi::api::core::v1::Container;
 
 use crate::action::Target;
-use crate::container_spec::{POST_START_LIMIT, Parts};
+use crate::container_spec::Parts;
 use crate::images::Puller;
 use crate::lifecycle;
 use crate::pod;
@@ -79,16 +81,16 @@ impl Worker {
             address: self.addresses.pod.first().and_then(|ip| ip.parse().ok()),
         };
         let outcome = tokio::select! {
-            outcome = lifecycle::run(handler, &target, POST_START_LIMIT) => outcome,
+            // As upstream: a hook may take as long as its pod lives.
+            outcome = lifecycle::run(handler, &self.pod, &target, Duration::MAX) => outcome,
             () = self.ending.cancelled() => return Err(cut_short()),
         };
         let Err(message) = outcome else { return Ok(()) };
         let about = pod::container_reference(&self.pod, &container.name);
         self.context.recorder.warning(&about, "FailedPostStartHook", "PostStartHook failed");
-        self.context.recorder.normal(&about, "Killing", "FailedPostStartHook");
-        if let Err(error) = self.context.runtime.stop_container(id, Duration::from_secs(2)).await {
-            tracing::warn!(container = container.name, %error, "stopping after a failed hook");
-        }
+        let grace = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(2);
+        let deadline = Instant::now() + Duration::from_secs(grace.unsigned_abs());
+        self.stop(false).one(&container.name, id, deadline, "FailedPostStartHook").await;
         Err(Waiting { reason: "PostStartHookError", message })
     }
 

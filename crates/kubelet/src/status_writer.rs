@@ -8,9 +8,9 @@ use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
-use crate::action::AbortOnDrop;
 use crate::kubelet::Context;
 use crate::pod;
+use crate::task::AbortOnDrop;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);

@@ -40,34 +40,35 @@ impl Stop<'_> {
             .filter(|record| record.running() && !sidecars.iter().any(|container| container.name == record.name()));
         join_all(ordinary.map(|record| async move {
             let message = format!("Stopping container {}", record.name());
-            self.one(record, deadline, &message).await;
+            self.one(record.name(), &record.status.id, deadline, &message).await;
         }))
         .await;
         for container in sidecars.into_iter().rev() {
             if let Some(record) = running(&container.name) {
-                self.one(record, deadline, &format!("Stopping container {}", container.name)).await;
+                let message = format!("Stopping container {}", container.name);
+                self.one(&container.name, &record.status.id, deadline, &message).await;
             }
         }
     }
 
     /// One container, saying `message` in its event; returns once it has ended.
-    pub async fn one(&self, record: &Record, deadline: Instant, message: &str) {
-        let about = pod::container_reference(self.pod, record.name());
+    pub async fn one(&self, name: &str, id: &str, deadline: Instant, message: &str) {
+        let about = pod::container_reference(self.pod, name);
         self.context.recorder.normal(&about, "Killing", message);
         let hook = async {
-            let Some(container) = find(self.pod, record.name()) else { return };
+            let Some(container) = find(self.pod, name) else { return };
             let Some(handler) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.pre_stop.as_ref()) else {
                 return;
             };
             let target = Target {
                 runtime: Arc::clone(&self.context.runtime),
-                container_id: record.status.id.clone(),
+                container_id: id.to_owned(),
                 container: container.clone(),
                 address: self.address,
             };
             let left = deadline.saturating_duration_since(Instant::now());
-            if let Err(error) = lifecycle::run(handler, &target, left).await {
-                tracing::warn!(pod = %pod::full_name(self.pod), container = record.name(), error, "preStop hook failed");
+            if let Err(error) = lifecycle::run(handler, self.pod, &target, left).await {
+                tracing::warn!(pod = %pod::full_name(self.pod), container = name, error, "preStop hook failed");
                 self.context.recorder.warning(&about, "FailedPreStopHook", "PreStopHook failed");
             }
         };
@@ -78,11 +79,11 @@ impl Stop<'_> {
         };
         // Both are bounded by the grace period: what isn't done by then is cut off by the signal.
         if timeout_at(deadline, async { tokio::join!(hook, drained) }).await.is_err() {
-            tracing::debug!(container = record.name(), "grace period over before the stop signal");
+            tracing::debug!(container = name, "grace period over before the stop signal");
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(LEAST_GRACE);
-        if let Err(error) = self.context.runtime.stop_container(&record.status.id, left).await {
-            tracing::warn!(pod = %pod::full_name(self.pod), container = record.name(), %error, "stopping failed");
+        if let Err(error) = self.context.runtime.stop_container(id, left).await {
+            tracing::warn!(pod = %pod::full_name(self.pod), container = name, %error, "stopping failed");
         }
     }
 }

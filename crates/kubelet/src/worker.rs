@@ -12,14 +12,15 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::drive::{Delayed, Driven};
 use crate::fields::Addresses;
 use crate::images::Pulls;
 use crate::kubelet::Context;
 use crate::pod;
 use crate::probes::Probes;
 use crate::references::PodReferences;
-use crate::runtime::Sandbox;
-use crate::status::{self, Observed, Record, Waiting};
+use crate::runtime::{RuntimeError, Sandbox};
+use crate::status::{self, Failure, Observed, Record, Waiting};
 use crate::status_writer::StatusWriter;
 use crate::termination::Stop;
 use crate::volumes::{self, Tokens, Volumes};
@@ -30,6 +31,7 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// What failed on the node's side is tried again after this, doubled up to a minute.
 pub(crate) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const DEADLINE_EXCEEDED: &str = "Pod was active on the node longer than the specified deadline";
 
 /// The newest that is known of a pod.
 #[derive(Clone)]
@@ -61,12 +63,15 @@ pub struct Worker {
     pub(crate) probes: Probes,
     pub(crate) pulls: Pulls,
     pub(crate) crashes: Backoff,
+    pub(crate) delays: HashMap<String, Delayed>,
     retry: Duration,
     pub(crate) waiting: HashMap<String, Waiting>,
     pub(crate) sandbox: Option<Sandbox>,
     pub(crate) addresses: Addresses,
-    failure: Option<(String, String)>,
+    failure: Option<Failure>,
     admitted: bool,
+    /// Sandbox and volumes of a pod that is over have been let go.
+    released: bool,
     pub(crate) ended: bool,
     messages: HashMap<String, String>,
 }
@@ -90,12 +95,14 @@ impl Worker {
             probes: Probes::default(),
             pulls: Pulls::default(),
             crashes: Backoff::default(),
+            delays: HashMap::new(),
             retry: FIRST_RETRY,
             waiting: HashMap::new(),
             sandbox: None,
             addresses: Addresses { host: context.config.node_ip.to_string(), pod: Vec::new() },
             failure: None,
             admitted: false,
+            released: false,
             ended: false,
             messages: HashMap::new(),
             context,
@@ -134,7 +141,16 @@ impl Worker {
             self.publish().await;
             return delay;
         }
-        let delay = self.drive(&spec).await;
+        let delay = match self.drive(&spec).await {
+            Driven::On(delay) => delay,
+            Driven::Over => {
+                // Sidecars outlast what they serve, and end before the pod says that it is over.
+                let records = self.records().await;
+                self.stop_all(&records).await;
+                self.ended = true;
+                Duration::ZERO
+            }
+        };
         self.publish().await;
         let renewal = self.tokens.renewal().map(|at| at.saturating_duration_since(Instant::now()));
         let deadline = self.time_left(&spec);
@@ -146,33 +162,50 @@ impl Worker {
         let phase = self.reported.as_ref().or(self.pod.status.as_ref()).and_then(|status| status.phase.as_deref());
         let done = matches!(phase, Some("Succeeded" | "Failed"));
         if !done && self.failure.is_none() {
-            if let Some((reason, message)) = self.refused() {
-                self.context.recorder.warning(&pod::reference(&self.pod), &reason, &message);
-                self.failure = Some((reason, message));
+            if let Some(failure) = self.refused() {
+                self.context.recorder.warning(&pod::reference(&self.pod), &failure.reason, &failure.message);
+                self.failure = Some(failure);
             } else if self.time_left(spec) == Some(Duration::ZERO) {
-                let message = "Pod was active on the node longer than the specified deadline";
-                self.context.recorder.normal(&pod::reference(&self.pod), "DeadlineExceeded", message);
-                self.failure = Some(("DeadlineExceeded".into(), message.into()));
+                let (reason, message) = ("DeadlineExceeded".to_owned(), DEADLINE_EXCEEDED.to_owned());
+                self.context.recorder.normal(&pod::reference(&self.pod), &reason, &message);
+                self.failure = Some(Failure { reason, message, refused: false });
             } else {
                 return None;
             }
         }
-        let records = self.records().await;
-        if records.iter().any(Record::running) {
-            self.stop_all(&records).await;
+        if self.released {
+            return Some(LOOK_AGAIN);
         }
+        let records = self.records().await;
+        self.stop_all(&records).await;
         self.probes.keep(|_| false);
+        self.ended = true;
         self.publish().await;
-        Some(LOOK_AGAIN)
+        Some(self.release().await)
+    }
+
+    /// A pod that is over keeps its containers' states and logs until it is deleted, and nothing else of the node.
+    async fn release(&mut self) -> Duration {
+        let stopped = self.context.runtime.stop_sandbox(pod::uid(&self.pod)).await;
+        let directory = pod::directory(&self.context.config.data_dir, pod::uid(&self.pod));
+        let torn_down = volumes::tear_down(directory, &["volumes", "volume-subpaths"]).await;
+        self.sandbox = None;
+        for error in [stopped.err().map(|error| error.to_string()), torn_down.err()].into_iter().flatten() {
+            tracing::warn!(pod = %pod::full_name(&self.pod), error, "a pod that is over is not let go yet");
+            return FIRST_RETRY;
+        }
+        self.released = true;
+        LOOK_AGAIN
     }
 
     /// Asked once, and never of a pod that an earlier kubelet has admitted.
-    fn refused(&mut self) -> Option<(String, String)> {
+    fn refused(&mut self) -> Option<Failure> {
         if std::mem::replace(&mut self.admitted, true) {
             return None;
         }
         let refusal = admission::admit(&self.pod).err()?;
-        Some((refusal.reason.to_owned(), format!("Pod was rejected: {}", refusal.message)))
+        let message = format!("Pod was rejected: {}", refusal.message);
+        Some(Failure { reason: refusal.reason.to_owned(), message, refused: true })
     }
 
     fn time_left(&self, spec: &PodSpec) -> Option<Duration> {
@@ -186,19 +219,15 @@ impl Worker {
     async fn prepare(&mut self, spec: &PodSpec) -> Result<(), Duration> {
         let id = pod::uid(&self.pod).to_owned();
         let alive = self.context.runtime.sandboxes().iter().find(|known| known.id == id).map(|known| known.ready);
-        if alive == Some(false) {
-            self.context.recorder.normal(
-                &pod::reference(&self.pod),
-                "SandboxChanged",
-                "Pod sandbox changed, it will be killed and re-created.",
-            );
+        if alive != Some(true) {
             self.sandbox = None;
-            if let Err(error) = self.context.runtime.remove_sandbox(&id).await {
-                return Err(self.failed("FailedKillPod", &format!("error killing pod: {error}")));
-            }
         }
-        if alive.is_none() {
-            self.sandbox = None;
+        if alive == Some(false) {
+            let records = self.records().await;
+            if !self.has_work(spec, &records) {
+                return Ok(());
+            }
+            self.clear_dead_sandbox(spec, &records).await?;
         }
         if self.sandbox.is_none() {
             self.publish().await;
@@ -240,6 +269,25 @@ impl Worker {
         Ok(())
     }
 
+    /// Takes away what a sandbox leaves whose shim has died, or that did not outlive the machine. Its init containers
+    /// run again in the next one.
+    async fn clear_dead_sandbox(&mut self, spec: &PodSpec, records: &[Record]) -> Result<(), Duration> {
+        let about = pod::reference(&self.pod);
+        let message = "Pod sandbox changed, it will be killed and re-created.";
+        self.context.recorder.normal(&about, "SandboxChanged", message);
+        let runtime = Arc::clone(&self.context.runtime);
+        let init = |record: &&Record| pod::init_containers(spec).iter().any(|init| init.name == record.name());
+        let cleared = async {
+            runtime.stop_sandbox(pod::uid(&self.pod)).await?;
+            for record in records.iter().filter(init) {
+                runtime.remove_container(&record.status.id).await?;
+            }
+            Ok::<(), RuntimeError>(())
+        };
+        let cleared = cleared.await;
+        cleared.map_err(|error| self.failed("FailedKillPod", &format!("error killing pod: {error}")))
+    }
+
     fn failed(&mut self, reason: &str, message: &str) -> Duration {
         self.context.recorder.warning(&pod::reference(&self.pod), reason, message);
         let delay = self.retry;
@@ -273,7 +321,7 @@ impl Worker {
             waiting: &self.waiting,
             sandbox_ready: self.sandbox.is_some() && !self.ended,
             addresses: &self.addresses,
-            failure: self.failure.as_ref().map(|(reason, message)| (reason.as_str(), message.as_str())),
+            failure: self.failure.as_ref(),
             ended: self.ended,
             now: Timestamp::now(),
         });

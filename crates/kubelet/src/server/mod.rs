@@ -22,11 +22,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
-use crate::action::AbortOnDrop;
 use crate::kubelet::{Context, Error};
 use crate::labels;
 use crate::pods::Pods;
 use crate::runtime::ContainerStatus;
+use crate::task::AbortOnDrop;
 
 /// More than one API server's streams; connections past it wait in the kernel.
 const MAX_CONNECTIONS: usize = 1024;

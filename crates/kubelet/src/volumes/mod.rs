@@ -101,19 +101,20 @@ impl Volumes {
     }
 }
 
-/// Unmounts whatever is mounted below a pod's directory and removes it. Idempotent; never crosses into a volume's
-/// other side, for a directory with a mount left in it can't be removed.
+/// Unmounts whatever is mounted below these parts of a pod's directory and removes them; the part `""` is all of it.
+/// Idempotent; never crosses into a volume's other side, for a directory with a mount left in it can't be removed.
 ///
 /// # Errors
-/// If a mount is busy or the directory can't be removed.
-pub async fn tear_down(pod_directory: PathBuf) -> Result<(), String> {
+/// If a mount is busy or a directory can't be removed.
+pub async fn tear_down(pod_directory: PathBuf, parts: &'static [&'static str]) -> Result<(), String> {
     blocking(move || {
+        let parts: Vec<PathBuf> = parts.iter().map(|part| pod_directory.join(part)).collect();
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
         let mut below: Vec<PathBuf> = mounts
             .lines()
             .filter_map(|line| line.split(' ').nth(4))
             .map(|path| PathBuf::from(path.replace("\\040", " ")))
-            .filter(|path| path.starts_with(&pod_directory))
+            .filter(|path| parts.iter().any(|part| path.starts_with(part)))
             .collect();
         // The last mounted first.
         below.reverse();
@@ -121,12 +122,15 @@ pub async fn tear_down(pod_directory: PathBuf) -> Result<(), String> {
             nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH | nix::mount::MntFlags::UMOUNT_NOFOLLOW)
                 .map_err(|error| format!("unmounting {}: {error}", path.display()))?;
         }
-        match std::fs::remove_dir_all(&pod_directory) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(format!("removing {}: {error}", pod_directory.display()))
+        for part in parts {
+            match std::fs::remove_dir_all(&part) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("removing {}: {error}", part.display()));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     })
     .await
 }

@@ -1,8 +1,9 @@
 //! Statuses of pods, as upstream's kubelet reports them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use serde_json::{Value, json};
 
 use super::*;
