@@ -99,6 +99,17 @@ fn granted_of(available: u64, privileged: bool, add: &[String], drop: &[String])
     Ok(granted.map(|(_, name)| format!("CAP_{name}")).collect())
 }
 
+/// A bit a capability, for names from [`granted`].
+pub fn bits(names: &[String]) -> u64 {
+    let plain = |name: &str| ALL.iter().position(|known| Some(*known) == name.strip_prefix("CAP_"));
+    names.iter().filter_map(|name| plain(name)).fold(0, |bits, number| bits | 1 << number)
+}
+
+/// Whether this process may protect others from the OOM killer more than itself.
+pub fn may_lower_oom_score() -> bool {
+    available() & (1 << 24) != 0
+}
+
 /// This process's bounding set, a bit a capability; all of them where it can't be read.
 fn available() -> u64 {
     static AVAILABLE: LazyLock<u64> = LazyLock::new(|| {
@@ -133,6 +144,7 @@ mod tests {
     #[test]
     fn lists_combine_as_with_docker() {
         assert_eq!(names(false, &[], &[]).len(), 14);
+        assert_eq!(bits(&names(false, &[], &[])), 0xa804_25fb, "as the kernel prints Docker's");
         assert_eq!(names(true, &[], &[]).len(), 41);
         assert_eq!(names(false, &["ALL"], &[]).len(), 41);
         assert_eq!(names(false, &["NET_BIND_SERVICE"], &["ALL"]), ["CAP_NET_BIND_SERVICE"]);

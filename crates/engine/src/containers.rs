@@ -1,17 +1,18 @@
-//! Containers: made, started, stopped, removed, and their state kept on disk at every step.
+//! Containers: made, started, stopped, removed.
 
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use oci_spec::image::ImageConfiguration;
-use tokio::sync::watch;
 use tug_shim::log::{Format, LogConfig};
-use tug_shim::protocol::{Exit, Reply, Request, Start};
+use tug_shim::protocol::{Reply, Request, Start};
 
 use crate::cgroup;
 use crate::engine::{Engine, Error, Result, blocking};
+use crate::progress::{Container, RECORD, ended};
 use crate::record;
 use crate::rootfs::{self, Rootfs};
 use crate::runtime_spec::{self, Surroundings};
@@ -22,30 +23,14 @@ use crate::users;
 
 /// Docker's code for a container that could not be started.
 const EXIT_NOT_STARTED: i32 = 128;
-/// For a container whose end nobody saw: it was killed, or the machine went down under it.
-const EXIT_UNKNOWN: i32 = 137;
 const LOG_BYTES: u64 = 10 << 20;
 const LOG_FILES: u32 = 5;
 const ID_BYTES: usize = 64;
+/// What a running container is confined to, for its execs.
+pub(crate) const CONFINEMENT: &str = "confinement.json";
 
-/// A container as the engine knows it.
-pub(crate) struct Container {
-    pub status: watch::Sender<ContainerStatus>,
-    /// One start or removal at a time.
-    doing: tokio::sync::Mutex<()>,
-    /// Writes of its record, one after the other, each of the newest state.
-    saving: tokio::sync::Mutex<()>,
-}
-
-impl Container {
-    pub fn new(status: ContainerStatus) -> Self {
-        Container { status: watch::Sender::new(status), doing: Default::default(), saving: Default::default() }
-    }
-
-    pub fn now(&self) -> ContainerStatus {
-        self.status.borrow().clone()
-    }
-}
+/// How long a process may take to die of SIGKILL; Docker's.
+const KILL: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Unpacks nothing: layers are shared. Makes the writable layer and the OCI configuration.
@@ -91,7 +76,7 @@ impl Engine {
         let made = blocking(move || {
             let failed = |err: std::io::Error| Error::Failed { step: "make container", message: err.to_string() };
             Rootfs::new(dir.clone()).create().map_err(failed)?;
-            record::write(&dir.join("container.json"), &status)
+            record::write_synced(&dir.join(RECORD), &status)
         });
         if let Err(err) = made.await {
             self.forget(&id);
@@ -116,13 +101,6 @@ impl Engine {
     fn image_config(&self, id: &str) -> Result<ImageConfiguration> {
         let missing = || Error::NotFound(format!("No such image: {id}"));
         self.images.resolve(id).map(|image| image.config).ok_or_else(missing)
-    }
-
-    async fn save(&self, container: &Container) -> Result<()> {
-        let _turn = container.saving.lock().await;
-        let status = container.now();
-        let path = self.container_dir(&status.id).join("container.json");
-        blocking(move || record::write(&path, &status)).await
     }
 
     pub fn container(&self, id: &str) -> Option<ContainerStatus> {
@@ -158,7 +136,8 @@ impl Engine {
             (status.started, status.finished, status.exit_code) = (None, None, None);
             (status.error, status.oom_killed) = (None, false);
         });
-        match self.launch(&status).await {
+        let run = container.run.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.launch(&status, run).await {
             Ok((pid, user)) => {
                 container.status.send_modify(|status| status.user = Some(user));
                 self.running(&container, pid);
@@ -178,41 +157,31 @@ impl Engine {
         }
     }
 
-    fn running(&self, container: &Container, pid: u32) {
-        let mut news = false;
-        container.status.send_modify(|status| {
-            // It may have run and ended before this is known.
-            news = status.started.is_none();
-            status.started.get_or_insert_with(SystemTime::now);
-            if status.state == State::Created {
-                status.state = State::Running;
-                status.pid = Some(pid);
-            }
-        });
-        if news {
-            let status = container.now();
-            self.emit(Event::Started { id: status.id, sandbox: status.sandbox });
-        }
-    }
-
-    async fn launch(&self, status: &ContainerStatus) -> Result<(u32, Identity)> {
+    async fn launch(&self, status: &ContainerStatus, run: u32) -> Result<(u32, Identity)> {
         let sandbox = self.sandbox(&status.sandbox)?;
         let image = self.image_config(&status.image)?;
         let layers = self.images.layers(&status.image)?;
         let cgroup = self.container_cgroup(status)?;
         let pid_namespace = self.joined_pid_namespace(&status.spec)?;
         let own_pid = pid_namespace.is_none() && !sandbox.spec.share_pid && !sandbox.spec.host_pid;
-        let run = sandbox_dir(&self.config.run_dir, &status.sandbox);
-        let shm = if sandbox.spec.host_ipc { PathBuf::from("/dev/shm") } else { run.join("shm") };
+        if run > 1 {
+            // Its counters are the earlier run's.
+            cgroup::remove(&cgroup).await?;
+        }
+        let run_dir = sandbox_dir(&self.config.run_dir, &status.sandbox);
+        let shm = if sandbox.spec.host_ipc { PathBuf::from("/dev/shm") } else { run_dir.join("shm") };
         let (dir, namespaces) = (self.container_dir(&status.id), self.namespaces(&status.sandbox));
+        let confinement = runtime_spec::confinement(&status.spec, &self.filters)?;
         let start = Start {
             id: status.id.clone(),
+            run,
             bundle: dir.clone(),
             cgroup: cgroup.clone(),
             tty: status.spec.tty,
             stdin: status.spec.stdin,
             stdin_once: status.spec.stdin_once,
             own_pid,
+            confinement: confinement.clone(),
             log: log_config(&status.spec.log),
         };
         let spec = status.spec.clone();
@@ -238,11 +207,12 @@ impl Engine {
                 shm: &shm,
                 pid_namespace,
             };
+            record::write(&dir.join(CONFINEMENT), &confinement)?;
             record::write(&dir.join("config.json"), &runtime_spec::container(&spec, &around)?)?;
             Ok(user.identity(&spec.supplemental_groups))
         })
         .await?;
-        match call(&run, &Request::Start(start), "failed to start container").await? {
+        match call(&run_dir, &Request::Start(start), "failed to start container").await? {
             Reply::Started { pid } => Ok((pid, user)),
             other => Err(Error::Failed { step: "failed to start container", message: format!("shim said {other:?}") }),
         }
@@ -253,78 +223,6 @@ impl Engine {
         let pid = self.entry(other)?.now().pid;
         let stopped = || Error::Conflict(format!("cannot join PID of a non running container: {other}"));
         Ok(Some(PathBuf::from(format!("/proc/{}/ns/pid", pid.ok_or_else(stopped)?))))
-    }
-
-    /// A shim's word that a container has ended.
-    pub(crate) async fn exited(&self, exit: &Exit) {
-        let Ok(container) = self.entry(&exit.id) else { return };
-        let finished = UNIX_EPOCH + Duration::from_nanos(exit.at_nanos);
-        let (mut started, mut ended) = (false, false);
-        container.status.send_modify(|status| {
-            // Told twice, or of an earlier run.
-            if status.state == State::Exited || status.created > finished {
-                return;
-            }
-            started = status.started.is_none();
-            ended = true;
-            status.started.get_or_insert(finished);
-            status.state = State::Exited;
-            status.pid = None;
-            status.finished = Some(finished);
-            status.exit_code = Some(exit.code);
-            status.oom_killed = exit.oom_killed;
-        });
-        if !ended {
-            return;
-        }
-        self.saved(&container).await;
-        let sandbox = container.now().sandbox;
-        if started {
-            self.emit(Event::Started { id: exit.id.clone(), sandbox: sandbox.clone() });
-        }
-        let (exit_code, oom_killed) = (exit.code, exit.oom_killed);
-        self.emit(Event::Exited { id: exit.id.clone(), sandbox, exit_code, oom_killed });
-    }
-
-    /// For a change that has happened whether or not it can be written down.
-    async fn saved(&self, container: &Container) {
-        if let Err(err) = self.save(container).await {
-            tracing::error!(container = container.now().id, %err, "a container's state is not on disk");
-        }
-    }
-
-    /// A container runs that this engine did not see start: an earlier engine's, or one whose reply was lost.
-    pub(crate) async fn found_running(&self, id: &str, pid: u32) {
-        let Ok(container) = self.entry(id) else { return };
-        if container.now().state == State::Created {
-            self.running(&container, pid);
-            self.saved(&container).await;
-        }
-    }
-
-    /// Ends all of a sandbox's containers whose end the shim did not tell: by its records, else as killed.
-    pub(crate) async fn end_containers(&self, sandbox: &str) {
-        let exits = sandbox_dir(&self.config.run_dir, sandbox).join("exits");
-        for id in self.containers_of(sandbox) {
-            let Ok(container) = self.entry(&id) else { continue };
-            let status = container.now();
-            if matches!(status.state, State::Exited) || (status.state == State::Created && status.started.is_none()) {
-                continue;
-            }
-            let at_nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-            let unknown = Exit { id: id.clone(), code: EXIT_UNKNOWN, oom_killed: false, at_nanos };
-            let exit = record::read::<Exit>(&exits.join(format!("{id}.json"))).unwrap_or(unknown);
-            self.exited(&exit).await;
-        }
-    }
-
-    /// Containers whose sandbox is gone altogether: an engine died between removing the two.
-    pub(crate) async fn settle_orphans(&self) {
-        for status in self.containers() {
-            if self.sandbox(&status.sandbox).is_err() {
-                self.end_containers(&status.sandbox).await;
-            }
-        }
     }
 
     /// The stop signal, then SIGKILL after `grace`; returns once it has exited.
@@ -357,8 +255,11 @@ impl Engine {
             Ok(()) | Err(Error::Conflict(_) | Error::NotFound(_)) => {}
             Err(err) => return Err(err),
         }
-        ended(&container).await;
-        Ok(())
+        let dead = tokio::time::timeout(KILL, ended(&container)).await;
+        dead.map_err(|_| Error::Failed {
+            step: "stop container",
+            message: format!("tried to kill container {id}, but did not receive an exit event"),
+        })
     }
 
     /// # Errors
@@ -397,7 +298,7 @@ impl Engine {
         let dir = self.container_dir(id);
         blocking(move || {
             // The record goes first: without it, what is left counts as half made.
-            match fs::remove_file(dir.join("container.json")) {
+            match fs::remove_file(dir.join(RECORD)) {
                 Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::Failed { step: "remove container", message: err.to_string() });
                 }
@@ -416,12 +317,6 @@ impl Engine {
         let cgroup = self.container_cgroup(&self.entry(id)?.now())?;
         blocking(move || cgroup::stats(&cgroup)).await
     }
-}
-
-async fn ended(container: &Container) {
-    let mut status = container.status.subscribe();
-    // Fails when the container is forgotten, which only happens to one that has ended.
-    let _ = status.wait_for(|status| status.state == State::Exited).await;
 }
 
 fn log_config(log: &Log) -> LogConfig {

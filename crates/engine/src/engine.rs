@@ -11,8 +11,9 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::containers::Container;
+use crate::filter::Filters;
 use crate::images::Images;
+use crate::progress::Container;
 use crate::record;
 use crate::rootfs;
 use crate::sandboxes::Sandbox;
@@ -36,7 +37,8 @@ pub enum Error {
     Failed { step: &'static str, message: String },
 }
 
-/// A running exec or attach: its streams and its end. Dropping it detaches; it never stops the process.
+/// A running exec or attach: its streams and its end. Dropping an attach only detaches. Dropping `exit` of an exec that
+/// has not ended kills it and what it started in its session, unless it is detached.
 pub struct Session {
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// All output when there is a terminal.
@@ -51,6 +53,7 @@ pub struct Session {
 pub struct Engine {
     pub(crate) config: Config,
     pub(crate) images: Images,
+    pub(crate) filters: Filters,
     pub(crate) sandboxes: Mutex<HashMap<String, Arc<Sandbox>>>,
     pub(crate) containers: Mutex<HashMap<String, Arc<Container>>>,
     pub(crate) events: broadcast::Sender<Event>,
@@ -69,6 +72,7 @@ impl Engine {
             blocking(move || recover(&config)).await?
         };
         let engine = Arc::new_cyclic(|this| Engine {
+            filters: Filters::new(config.run_dir.join("filters")),
             config,
             images,
             sandboxes: Mutex::default(),
@@ -76,13 +80,12 @@ impl Engine {
             events: broadcast::channel(EVENTS).0,
             this: this.clone(),
         });
-        for status in containers {
+        for container in containers {
+            let status = container.now();
             engine.images.hold(&status.id, &status.image);
-            engine.containers.lock().insert(status.id.clone(), Arc::new(Container::new(status)));
+            engine.containers.lock().insert(status.id, Arc::new(container));
         }
-        for status in sandboxes {
-            engine.adopt(status).await;
-        }
+        futures::future::join_all(sandboxes.into_iter().map(|status| engine.adopt(status))).await;
         engine.settle_orphans().await;
         Ok(engine)
     }
@@ -110,27 +113,30 @@ impl Engine {
     }
 }
 
-type Recovered = (Images, Vec<SandboxStatus>, Vec<ContainerStatus>);
+type Recovered = (Images, Vec<SandboxStatus>, Vec<Container>);
 
 /// Reads what is on disk. A container's directory without a record is one whose making a crash cut short: it goes.
 fn recover(config: &Config) -> Result<Recovered> {
     let failed = |step: &'static str| move |err: std::io::Error| Error::Failed { step, message: err.to_string() };
     let containers_dir = config.data_dir.join("containers");
     let sandboxes_dir = config.data_dir.join("sandboxes");
-    for dir in [&containers_dir, &sandboxes_dir, &config.run_dir.join("sandboxes"), &config.run_dir.join("ns")] {
+    let run = ["sandboxes", "ns", "filters"].map(|name| config.run_dir.join(name));
+    for dir in [&containers_dir, &sandboxes_dir].into_iter().chain(&run) {
         fs::create_dir_all(dir).map_err(failed("make the engine's directories"))?;
     }
     let mut containers = Vec::new();
     for entry in fs::read_dir(&containers_dir).map_err(failed("read containers"))?.flatten() {
-        match record::read::<ContainerStatus>(&entry.path().join("container.json")) {
-            Some(status) => containers.push(status),
+        match Container::recover(&entry.path()) {
+            Some(container) => containers.push(container),
             None => rootfs::discard(&entry.path())?,
         }
     }
     let mut sandboxes = Vec::new();
     for entry in fs::read_dir(&sandboxes_dir).map_err(failed("read sandboxes"))?.flatten() {
-        if let Some(status) = record::read::<SandboxStatus>(&entry.path()) {
-            sandboxes.push(status);
+        match record::read::<SandboxStatus>(&entry.path()) {
+            Some(status) => sandboxes.push(status),
+            // Cut off by a power failure, which no sandbox survives.
+            None => fs::remove_file(entry.path()).map_err(failed("remove a sandbox's record"))?,
         }
     }
     Ok((Images::open(config)?, sandboxes, containers))

@@ -3,21 +3,22 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use serde_json::{Value, json};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixListener;
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
-use tug_shim::protocol::{self, Exec, Reply, Request};
+use tug_shim::confine::Confinement;
+use tug_shim::protocol::{Exec, Reply, Request};
 
+use crate::containers::CONFINEMENT;
 use crate::engine::{Engine, Error, Result, Session, blocking, watched};
 use crate::record;
-use crate::runtime_spec::{capability_sets, merged_env};
+use crate::runtime_spec::merged_env;
 use crate::shim_client::{Call, call, sandbox_dir};
 use crate::spec::*;
 use crate::{capabilities, users};
@@ -40,11 +41,16 @@ impl Engine {
         let run = sandbox_dir(&self.config.run_dir, &status.sandbox);
         let name = uuid::Uuid::new_v4().simple().to_string();
         let process = run.join(format!("{name}.json"));
-        let (dir, file, tty, stdin) = (self.container_dir(id), process.clone(), spec.tty, spec.stdin);
-        blocking(move || record::write(&file, &exec_process(&dir, &status.spec, &spec)?)).await?;
+        let (dir, file) = (self.container_dir(id), process.clone());
+        let (tty, stdin, tied) = (spec.tty, spec.stdin, !spec.detached);
+        let prepared = blocking(move || {
+            record::write(&file, &exec_process(&dir, &status.spec, &spec)?)?;
+            exec_confinement(&dir, &status.spec, &spec)
+        });
+        let exec = Exec { id: id.to_owned(), process, confinement: prepared.await?, tty, tied };
         match tty {
-            true => exec_terminal(&run, id, process, run.join(format!("{name}.tty"))).await,
-            false => exec_pipes(&run, id, process, stdin).await,
+            true => exec_terminal(&run, exec).await,
+            false => exec_pipes(&run, exec, stdin).await,
         }
     }
 
@@ -69,7 +75,7 @@ impl Engine {
                 let _ = call(&run, &request, "resize terminal").await;
             }
         });
-        Ok(streams.session(resize, exit_of(sent)))
+        Ok(streams.session(resize, exit_of(sent, true)))
     }
 }
 
@@ -78,16 +84,13 @@ fn exec_process(dir: &Path, container: &ContainerSpec, spec: &ExecSpec) -> Resul
     if spec.command.is_empty() {
         return Err(Error::Invalid("No exec command specified".into()));
     }
-    let config: Value = record::read(&dir.join("config.json"))
-        .ok_or_else(|| Error::Failed { step: "exec", message: "the container's configuration is gone".into() })?;
+    let config: Value = record::read(&dir.join("config.json")).ok_or_else(configuration_gone)?;
     let own = &config["process"];
     let env: Vec<String> = serde_json::from_value(own["env"].clone()).unwrap_or_default();
     let mut extra = spec.env.clone();
     if spec.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
         extra.insert(0, "TERM=xterm".into());
     }
-    let capabilities =
-        capabilities::granted(spec.privileged || container.privileged, &container.cap_add, &container.cap_drop)?;
     let mut user = own["user"].clone();
     if let Some(name) = &spec.user {
         let found = users::resolve(&dir.join("merged"), name, container.image_groups)?;
@@ -101,7 +104,6 @@ fn exec_process(dir: &Path, container: &ContainerSpec, spec: &ExecSpec) -> Resul
         "args": spec.command,
         "env": merged_env([env, extra]),
         "cwd": spec.working_dir.as_ref().map_or_else(|| own["cwd"].clone(), |dir| json!(dir)),
-        "capabilities": capability_sets(&capabilities),
         "oomScoreAdj": own["oomScoreAdj"],
     });
     for name in ["noNewPrivileges", "rlimits"] {
@@ -112,7 +114,19 @@ fn exec_process(dir: &Path, container: &ContainerSpec, spec: &ExecSpec) -> Resul
     Ok(process)
 }
 
-async fn exec_pipes(run: &Path, id: &str, process: PathBuf, stdin: bool) -> Result<Session> {
+/// The container's own, but for capabilities.
+fn exec_confinement(dir: &Path, container: &ContainerSpec, spec: &ExecSpec) -> Result<Confinement> {
+    let own: Confinement = record::read(&dir.join(CONFINEMENT)).ok_or_else(configuration_gone)?;
+    let privileged = spec.privileged || container.privileged;
+    let capabilities = capabilities::granted(privileged, &container.cap_add, &container.cap_drop)?;
+    Ok(Confinement { capabilities: capabilities::bits(&capabilities), propagation: Vec::new(), ..own })
+}
+
+fn configuration_gone() -> Error {
+    Error::Failed { step: "exec", message: "the container's configuration is gone".into() }
+}
+
+async fn exec_pipes(run: &Path, exec: Exec, stdin: bool) -> Result<Session> {
     let streams = Streams::new(stdin, true)?;
     let null;
     let mut given = streams.given();
@@ -120,33 +134,20 @@ async fn exec_pipes(run: &Path, id: &str, process: PathBuf, stdin: bool) -> Resu
         null = File::open("/dev/null").map_err(no_streams)?;
         given.insert(0, null.as_fd());
     }
-    let request = Request::Exec(Exec { id: id.to_owned(), process, console: None });
-    let sent = Call::ask(run, &request, &given).await?;
+    let tied = exec.tied;
+    let sent = Call::ask(run, &Request::Exec(exec), &given).await?;
     drop(given);
     sent.answer("exec failed").await?;
     // Without a terminal there are no sizes; they are taken and dropped with the receiver.
     let (resize, _) = mpsc::channel(RESIZES);
-    Ok(streams.session(resize, exit_of(sent)))
+    Ok(streams.session(resize, exit_of(sent, tied)))
 }
 
-async fn exec_terminal(run: &Path, id: &str, process: PathBuf, console: PathBuf) -> Result<Session> {
-    let listener = UnixListener::bind(&console).map_err(no_streams)?;
-    let request = Request::Exec(Exec { id: id.to_owned(), process, console: Some(console.clone()) });
-    let sent = Call::ask(run, &request, &[]).await?;
-    let answer = sent.answer("exec failed").await;
-    // Left behind, it goes with the sandbox's directory.
-    let _ = std::fs::remove_file(&console);
-    answer?;
-    // The program runs, so its terminal has been sent.
-    let (connection, _) = listener.accept().await.map_err(no_streams)?;
-    let master = loop {
-        connection.readable().await.map_err(no_streams)?;
-        let received = connection.try_io(tokio::io::Interest::READABLE, || protocol::receive_console(&connection));
-        match received {
-            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {}
-            received => break received.map_err(no_streams)?,
-        }
-    };
+async fn exec_terminal(run: &Path, exec: Exec) -> Result<Session> {
+    let tied = exec.tied;
+    let sent = Call::ask(run, &Request::Exec(exec), &[]).await?;
+    let (_, fds) = sent.answer_with_fds("exec failed").await?;
+    let master = fds.into_iter().next().ok_or_else(|| no_streams(io::Error::other("no terminal came")))?;
     let writer = Terminal::new(master.try_clone().map_err(no_streams)?).map_err(no_streams)?;
     let sized = master.try_clone().map_err(no_streams)?;
     let reader = Terminal::new(master).map_err(no_streams)?;
@@ -163,19 +164,28 @@ async fn exec_terminal(run: &Path, id: &str, process: PathBuf, console: PathBuf)
         stdout: Some(Box::new(reader)),
         stderr: None,
         resize,
-        exit: exit_of(sent),
+        exit: exit_of(sent, tied),
     })
 }
 
-/// Waits for the end in a task of its own, which lasts as long as the process or its shim.
-fn exit_of(sent: Call) -> oneshot::Receiver<i32> {
-    let (tell, exit) = oneshot::channel();
+/// Waits for the end in a task of its own, which lasts as long as the process or its shim, and no longer than anybody
+/// waits for it when it is tied to that: closing the connection then ends an exec, or an attachment.
+fn exit_of(sent: Call, tied: bool) -> oneshot::Receiver<i32> {
+    let (mut tell, exit) = oneshot::channel();
     tokio::spawn(async move {
-        while let Some(reply) = sent.reply().await {
-            if let Reply::Exited(exit) = reply {
-                // Nobody may be waiting any more.
-                let _ = tell.send(exit.code);
-                return;
+        loop {
+            let reply = tokio::select! {
+                reply = sent.reply() => reply,
+                () = tell.closed(), if tied => return,
+            };
+            match reply {
+                Some(Reply::Exited(exit)) => {
+                    // Nobody may be waiting any more.
+                    let _ = tell.send(exit.code);
+                    return;
+                }
+                Some(_) => {}
+                None => return,
             }
         }
     });

@@ -23,6 +23,8 @@ use parking_lot::Mutex;
 
 use crate::engine::{Error, Result};
 use crate::spec::{Auth, Config};
+pub(crate) use pull::digest_of;
+
 use catalog::{Catalog, Layer, Record};
 use reference::{Reference, is_digest, is_hex};
 

@@ -58,7 +58,10 @@ impl Rootfs {
                             choose a directory on ext4, xfs or btrfs";
             }
             Error::Failed { step: "mount the container's root", message }
-        })
+        })?;
+        // What a container with shared mounts mounts inside its root is not to appear here.
+        mount(None::<&str>, &self.merged(), None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
+            .map_err(|err| Error::Failed { step: "mount the container's root", message: err.to_string() })
     }
 
     /// Keeps the writable layer.

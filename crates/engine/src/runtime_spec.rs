@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::image::ImageConfiguration;
 use serde_json::{Value, json};
+use tug_shim::confine::{Confinement, Propagation};
 
-use crate::capabilities;
 use crate::engine::{Error, Result};
-use crate::seccomp;
+use crate::filter::Filters;
 use crate::spec::{ContainerSpec, Limits, MaskedPaths, Mount, SandboxSpec, Seccomp};
 use crate::users::User;
+use crate::{capabilities, propagation, seccomp};
 
 /// `PATH` where neither image nor request sets one; Docker's.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,10 +50,10 @@ pub struct Surroundings<'a> {
     pub pid_namespace: Option<PathBuf>,
 }
 
-/// The `config.json` of a container.
+/// The `config.json` of a container, but for what its shim does itself ([`confinement`]).
 ///
 /// # Errors
-/// No command, an unknown capability, a device or profile that is not there.
+/// No command, a device that is not there.
 pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value> {
     let process = process(spec, around)?;
     let mut linux = json!({
@@ -60,8 +61,10 @@ pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Valu
         "cgroupsPath": around.cgroup,
         "resources": resources(spec)?,
     });
-    if let Some(propagation) = propagation(&spec.mounts) {
-        linux["rootfsPropagation"] = json!(propagation);
+    if spec.mounts.iter().any(|mount| propagation::asked(mount) == Some(Propagation::Shared)) {
+        // Mounts that are to go back to the host need a root that lets them. Otherwise it is a slave, the OCI runtime's
+        // default: what the host unmounts must not live on in its containers.
+        linux["rootfsPropagation"] = json!("shared");
     }
     if !spec.sysctls.is_empty() {
         linux["sysctl"] = json!(spec.sysctls);
@@ -70,17 +73,9 @@ pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Valu
     if !devices.is_empty() {
         linux["devices"] = json!(devices);
     }
-    if !spec.privileged {
-        if spec.masked_paths == MaskedPaths::Default {
-            linux["maskedPaths"] = json!(MASKED);
-            linux["readonlyPaths"] = json!(READ_ONLY);
-        }
-        let capabilities = capabilities::granted(false, &spec.cap_add, &spec.cap_drop)?;
-        match &spec.seccomp {
-            Seccomp::Default => linux["seccomp"] = seccomp::default_profile(&capabilities),
-            Seccomp::File(path) => linux["seccomp"] = seccomp::from_file(path, &capabilities)?,
-            Seccomp::Unconfined => {}
-        }
+    if !spec.privileged && spec.masked_paths == MaskedPaths::Default {
+        linux["maskedPaths"] = json!(MASKED);
+        linux["readonlyPaths"] = json!(READ_ONLY);
     }
     Ok(json!({
         "ociVersion": "1.0.2",
@@ -91,8 +86,27 @@ pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Valu
     }))
 }
 
-fn process(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value> {
+/// What the shim confines a container to.
+///
+/// # Errors
+/// An unknown capability, a profile that is not there or none.
+pub fn confinement(spec: &ContainerSpec, filters: &Filters) -> Result<Confinement> {
     let capabilities = capabilities::granted(spec.privileged, &spec.cap_add, &spec.cap_drop)?;
+    let profile = match &spec.seccomp {
+        _ if spec.privileged => None,
+        Seccomp::Default => Some(seccomp::default_profile(&capabilities)),
+        Seccomp::File(path) => Some(seccomp::from_file(path, &capabilities)?),
+        Seccomp::Unconfined => None,
+    };
+    Ok(Confinement {
+        capabilities: capabilities::bits(&capabilities),
+        filter: profile.map(|profile| filters.of(&profile)).transpose()?,
+        no_new_privileges: spec.no_new_privileges,
+        propagation: propagation::of(&spec.mounts)?,
+    })
+}
+
+fn process(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value> {
     let user = around.user.identity(&spec.supplemental_groups);
     let mut process = json!({
         "terminal": spec.tty,
@@ -100,9 +114,7 @@ fn process(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value> {
         "args": arguments(spec, around.image)?,
         "env": environment(spec, around),
         "cwd": working_dir(spec, around.image),
-        "capabilities": capability_sets(&capabilities),
     });
-    // Absent and false differ to the OCI library: with false it would install the filter too late, and be refused.
     if spec.no_new_privileges {
         process["noNewPrivileges"] = json!(true);
     }
@@ -110,14 +122,10 @@ fn process(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value> {
         let limit = |limit: &crate::spec::Rlimit| json!({"type": limit.name, "soft": limit.soft, "hard": limit.hard});
         process["rlimits"] = spec.rlimits.iter().map(limit).collect();
     }
-    // The container must not inherit its shim's protection.
-    process["oomScoreAdj"] = json!(spec.oom_score_adj.unwrap_or(0));
+    // The container must not inherit its shim's protection. Where a score can't be lowered, it is not.
+    let score = spec.oom_score_adj.unwrap_or(0);
+    process["oomScoreAdj"] = json!(if capabilities::may_lower_oom_score() { score } else { score.max(0) });
     Ok(process)
-}
-
-/// The sets for a list of names. None is inheritable: a file's inheritable bits would grant them to any user.
-pub fn capability_sets(names: &[String]) -> Value {
-    json!({ "bounding": names, "effective": names, "permitted": names, "inheritable": [], "ambient": [] })
 }
 
 /// A request's entry point without arguments drops the image's arguments, as with Docker and Kubernetes.
@@ -241,13 +249,6 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
         json!({"destination": mount.target, "type": mount.kind, "source": mount.source, "options": options})
     }));
     mounts
-}
-
-/// Mounts that are to go back to the host need a root that lets them. Otherwise it is a slave, the OCI runtime's
-/// default: what the host unmounts must not live on in its containers.
-fn propagation(mounts: &[Mount]) -> Option<&'static str> {
-    let shared = |option: &String| option == "shared" || option == "rshared";
-    mounts.iter().any(|mount| mount.options.iter().any(shared)).then_some("shared")
 }
 
 fn resources(spec: &ContainerSpec) -> Result<Value> {

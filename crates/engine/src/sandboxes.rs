@@ -5,7 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::mount::{MsFlags, mount};
 use parking_lot::Mutex;
@@ -24,6 +24,8 @@ const SHM_BYTES: u64 = 64 << 20;
 /// As containerd's shims: killed for want of memory after everything else but the kernel's own.
 const SHIM_OOM_SCORE_ADJ: i32 = -998;
 const ID_BYTES: usize = 64;
+/// Killed processes are gone well within this.
+const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// A sandbox as the engine knows it.
 pub(crate) struct Sandbox {
@@ -203,7 +205,8 @@ impl Engine {
         }
         // A shim that does not answer is dead: what it held is killed below.
         if let Ok(shutdown) = Call::ask(&dir, &Request::Shutdown, &[]).await {
-            let _ = shutdown.reply().await;
+            // One whose containers do not die, in a system call that does not end, is found out below.
+            let _ = tokio::time::timeout(SHUTDOWN, shutdown.reply()).await;
         }
         sandbox.status.lock().ready = false;
         self.end_containers(id).await;
@@ -287,7 +290,7 @@ impl Engine {
         for container in containers {
             match (container.exit, container.pid) {
                 (Some(exit), _) => self.exited(&exit).await,
-                (None, Some(pid)) => self.found_running(&container.id, pid).await,
+                (None, Some(pid)) => self.found_running(&container.id, container.run, pid).await,
                 (None, None) => {}
             }
         }
@@ -338,6 +341,8 @@ async fn spawn_shim(program: &Path, dir: &Path, log: File) -> Result<()> {
         .arg("shim")
         .arg("--dir")
         .arg(dir)
+        // Nothing of the daemon's is a container's: LISTEN_FDS, say, would be taken for its own.
+        .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -35,10 +35,14 @@ impl Call {
 
     /// The next reply; `None` when the shim is gone.
     pub async fn reply(&self) -> Option<Reply> {
+        self.reply_with_fds().await.map(|(reply, _)| reply)
+    }
+
+    async fn reply_with_fds(&self) -> Option<(Reply, Vec<OwnedFd>)> {
         loop {
             let mut ready = self.0.readable().await.ok()?;
             if let Ok(received) = ready.try_io(protocol::receive::<Reply>) {
-                return received.ok().flatten().map(|(reply, _)| reply);
+                return received.ok().flatten();
             }
         }
     }
@@ -48,13 +52,21 @@ impl Call {
     /// # Errors
     /// What the shim says, or that it is gone.
     pub async fn answer(&self, step: &'static str) -> Result<Reply> {
-        match self.reply().await {
-            Some(Reply::Failed(Failure { kind, message })) => Err(match kind {
+        self.answer_with_fds(step).await.map(|(reply, _)| reply)
+    }
+
+    /// The same with the descriptors that came along.
+    ///
+    /// # Errors
+    /// As [`Call::answer`].
+    pub async fn answer_with_fds(&self, step: &'static str) -> Result<(Reply, Vec<OwnedFd>)> {
+        match self.reply_with_fds().await {
+            Some((Reply::Failed(Failure { kind, message }), _)) => Err(match kind {
                 FailureKind::NotFound => Error::NotFound(message),
                 FailureKind::Conflict => Error::Conflict(message),
                 FailureKind::Other => Error::Failed { step, message },
             }),
-            Some(reply) => Ok(reply),
+            Some(answer) => Ok(answer),
             None => Err(Error::Failed { step, message: "the sandbox's shim died".into() }),
         }
     }

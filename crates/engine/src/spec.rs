@@ -201,8 +201,9 @@ pub enum LogFormat {
     None,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
+    #[default]
     Created,
     Running,
     Paused,
@@ -248,6 +249,8 @@ pub struct ExecSpec {
     pub user: Option<String>,
     pub working_dir: Option<String>,
     pub privileged: bool,
+    /// Goes on when its [`crate::Session`] is dropped or the daemon dies; otherwise it is killed then.
+    pub detached: bool,
 }
 
 /// Terminal size in characters.

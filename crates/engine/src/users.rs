@@ -18,7 +18,7 @@ const FILE_BYTES: u64 = 4 << 20;
 pub struct User {
     pub uid: u32,
     pub gid: u32,
-    /// Supplementary groups.
+    /// Supplementary groups, the primary one among them: a set-group-id program must not shed it.
     pub groups: Vec<u32>,
     pub home: String,
 }
@@ -93,6 +93,8 @@ fn resolve_in(passwd: &str, group: &str, user: &str, image_groups: ImageGroups) 
         let of_user = |group: &GroupEntry<'_>| group.members.split(',').any(|member| member == entry.name);
         found.groups = group.lines().filter_map(group_entry).filter(of_user).map(|group| group.gid).collect();
     }
+    found.groups.retain(|group| *group != found.gid);
+    found.groups.insert(0, found.gid);
     Ok(found)
 }
 
@@ -145,13 +147,13 @@ mod tests {
     fn users_are_found_by_name_and_number() {
         let user = |uid, gid, groups: &[u32], home: &str| User { uid, gid, groups: groups.to_vec(), home: home.into() };
         let cases = [
-            ("", user(0, 0, &[7], "/root")),
-            ("web", user(33, 34, &[7, 50], "/var/www")),
-            ("33", user(33, 34, &[7, 50], "/var/www")),
-            ("web:staff", user(33, 50, &[], "/var/www")),
-            ("web:99", user(33, 99, &[], "/var/www")),
-            ("1000", user(1000, 0, &[], "/")),
-            ("1000:1000", user(1000, 1000, &[], "/")),
+            ("", user(0, 0, &[0, 7], "/root")),
+            ("web", user(33, 34, &[34, 7, 50], "/var/www")),
+            ("33", user(33, 34, &[34, 7, 50], "/var/www")),
+            ("web:staff", user(33, 50, &[50], "/var/www")),
+            ("web:99", user(33, 99, &[99], "/var/www")),
+            ("1000", user(1000, 0, &[0], "/")),
+            ("1000:1000", user(1000, 1000, &[1000], "/")),
         ];
         for (asked, expected) in cases {
             let found = resolve_in(PASSWD, GROUP, asked, ImageGroups::UnlessGroupGiven);

@@ -61,8 +61,12 @@ impl Output {
         Fate::Open
     }
 
-    /// Sends what waits, now that the pipe takes more.
+    /// Sends what waits, now that the pipe takes more or has lost its reader.
     pub fn flush(&mut self) -> Fate {
+        if self.queue.is_empty() {
+            // Nothing waited, so it was the loss of the reader that was polled.
+            return Fate::Over;
+        }
         while !self.queue.is_empty() {
             match rustix::io::write(&self.pipe, self.queue.as_slices().0) {
                 Ok(written) => drop(self.queue.drain(..written)),

@@ -155,9 +155,25 @@ pub fn kill(cgroup: &str) {
     if layout() == Layout::V2 && fs::write(directory(cgroup, "").join("cgroup.kill"), "1").is_ok() {
         return;
     }
+    kill_those(cgroup, |_| true);
+}
+
+/// SIGKILL to the processes of one session in a control group.
+pub fn kill_session(cgroup: &str, session: i32) {
+    kill_those(cgroup, |pid| session_of(pid) == Some(session));
+}
+
+fn session_of(pid: u32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the program's name, which may hold anything: state, parent, process group, session.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
+}
+
+fn kill_those(cgroup: &str, wanted: impl Fn(u32) -> bool) {
     // A process can fork between the listing and its kill, but not for ever: its children are found the next time.
     for _ in 0..16 {
-        let pids = processes(cgroup);
+        let mut pids = processes(cgroup);
+        pids.retain(|pid| wanted(*pid));
         if pids.is_empty() {
             return;
         }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,9 +11,10 @@ use rustix::io::Errno;
 
 use crate::attach::{Client, Fate, Output};
 use crate::cgroup;
+use crate::console::Console;
 use crate::launch::Stdio;
 use crate::log::{Log, Stream};
-use crate::protocol::{self, ContainerState, Exit, Start};
+use crate::protocol::{ContainerState, Exit, Start};
 use crate::sandbox::pipe;
 
 const READ_BYTES: usize = 64 * 1024;
@@ -24,6 +24,7 @@ const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
 
 pub struct Container {
     pub id: String,
+    run: u32,
     cgroup: String,
     own_pid: bool,
     stdin: bool,
@@ -31,6 +32,7 @@ pub struct Container {
     pub pid: Option<i32>,
     pub exit: Option<Exit>,
     log: Log,
+    log_fails: bool,
     /// Reading ends of its pipes; a terminal's master stands in the first place.
     pub outputs: [Option<OwnedFd>; 2],
     /// Writing end of its stdin, or the terminal's master.
@@ -39,15 +41,16 @@ pub struct Container {
     /// Stdin closes once the queue is written.
     input_closing: bool,
     /// Where the terminal's master arrives.
-    pub console: Option<UnixListener>,
+    pub console: Option<Console>,
     pub clients: Vec<Client>,
 }
 
 impl Container {
-    /// Opens the log and the streams; the second value is the container's side of them.
-    pub fn new(start: &Start, console: &Path) -> io::Result<(Self, Stdio)> {
+    /// Opens the log and the streams, a terminal's socket in `dir`; the second value is the container's side of them.
+    pub fn new(start: &Start, dir: &Path) -> io::Result<(Self, Stdio)> {
         let mut container = Container {
             id: start.id.clone(),
+            run: start.run,
             cgroup: start.cgroup.clone(),
             own_pid: start.own_pid,
             stdin: start.stdin,
@@ -55,6 +58,7 @@ impl Container {
             pid: None,
             exit: None,
             log: Log::open(start.log.clone()).map_err(|err| io::Error::new(err.kind(), format!("open log: {err}")))?,
+            log_fails: false,
             outputs: [None, None],
             input: None,
             queue: VecDeque::new(),
@@ -63,11 +67,10 @@ impl Container {
             clients: Vec::new(),
         };
         if start.tty {
-            drop(fs::remove_file(console));
-            let listener = UnixListener::bind(console)?;
-            listener.set_nonblocking(true)?;
-            container.console = Some(listener);
-            return Ok((container, Stdio::Console(console.to_path_buf())));
+            let console = Console::listen(dir, &format!("{}.tty", start.id))?;
+            let path = console.path.clone();
+            container.console = Some(console);
+            return Ok((container, Stdio::Console(path)));
         }
         let stdin = if start.stdin {
             let (reader, writer) = pipe()?;
@@ -87,10 +90,8 @@ impl Container {
 
     /// Takes the terminal's master, which arrived on the console socket.
     pub fn take_console(&mut self) -> io::Result<()> {
-        let Some(listener) = self.console.take() else { return Ok(()) };
-        let (connection, _) = listener.accept()?;
-        let master = protocol::receive_console(&connection)?;
-        rustix::io::ioctl_fionbio(&master, true)?;
+        let Some(console) = self.console.take() else { return Ok(()) };
+        let master = console.take()?;
         if self.stdin {
             self.input = Some(master.try_clone()?);
         }
@@ -109,7 +110,8 @@ impl Container {
     }
 
     pub fn state(&self) -> ContainerState {
-        ContainerState { id: self.id.clone(), pid: self.pid.map(|pid| pid as u32), exit: self.exit.clone() }
+        let (id, pid) = (self.id.clone(), self.pid.map(|pid| pid as u32));
+        ContainerState { id, run: self.run, pid, exit: self.exit.clone() }
     }
 
     /// Moves one read's worth of output to the log and to those attached; false when there was none.
@@ -124,9 +126,8 @@ impl Container {
                 false
             }
             Ok(bytes) => {
-                if let Err(err) = self.log.write(STREAMS[which], &buffer[..bytes]) {
-                    eprintln!("log of {}: {err}", self.id);
-                }
+                let written = self.log.write(STREAMS[which], &buffer[..bytes]);
+                self.complain_once(written);
                 for client in &mut self.clients {
                     settle(&mut client.outputs[which], |pipe| pipe.send(&buffer[..bytes]));
                 }
@@ -137,12 +138,21 @@ impl Container {
 
     fn close_output(&mut self, which: usize) {
         self.outputs[which] = None;
-        if let Err(err) = self.log.finish(STREAMS[which]) {
-            eprintln!("log of {}: {err}", self.id);
-        }
+        let written = self.log.finish(STREAMS[which]);
+        self.complain_once(written);
         for client in &mut self.clients {
             settle(&mut client.outputs[which], Output::close);
         }
+    }
+
+    /// A full disk fails every write: the shim's own log, on that disk too, names it the first time.
+    fn complain_once(&mut self, written: io::Result<()>) {
+        if let Err(err) = &written
+            && !self.log_fails
+        {
+            eprintln!("log of {}: {err}", self.id);
+        }
+        self.log_fails = written.is_err();
     }
 
     /// A client's input is read only while the container takes it.
@@ -215,7 +225,7 @@ impl Container {
         }
         let oom_killed = cgroup::oom_kills(&self.cgroup) > 0;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let exit = Exit { id: self.id.clone(), code, oom_killed, at_nanos: now.as_nanos() as u64 };
+        let exit = Exit { id: self.id.clone(), run: self.run, code, oom_killed, at_nanos: now.as_nanos() as u64 };
         if let Err(err) = record(exits, &exit) {
             // The daemon still learns it from this shim, as long as that lives.
             eprintln!("exit of {}: {err}", self.id);
@@ -242,6 +252,9 @@ impl Container {
     }
 
     pub fn drop_idle_clients(&mut self) {
+        if self.input.is_none() && self.console.is_none() {
+            self.clients.iter_mut().for_each(|client| client.input = None);
+        }
         self.clients.retain(|client| client.input.is_some() || client.outputs.iter().any(Option::is_some));
     }
 }

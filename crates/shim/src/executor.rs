@@ -6,11 +6,11 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use libcontainer::oci_spec::runtime::{LinuxCapabilities, LinuxSeccomp, Spec};
-use libcontainer::syscall::syscall::create_syscall;
+use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
 
+use crate::confine;
 use crate::launch::Outcome;
 
 /// Runs a container's or an exec's program.
@@ -18,9 +18,7 @@ use crate::launch::Outcome;
 pub struct Program {
     /// Where [`Outcome`]s go; closed by a successful exec.
     pub outcome: RawFd,
-    /// For an exec, what the OCI library leaves out there: the container's filter. It has to be installed while the
-    /// process may still do so, before its capabilities are dropped.
-    pub confine: Option<(LinuxSeccomp, Option<LinuxCapabilities>)>,
+    pub confinement: confine::Ready,
 }
 
 impl Executor for Program {
@@ -41,14 +39,8 @@ impl Executor for Program {
 impl Program {
     /// Returns only when it failed.
     fn become_it(&self, spec: &Spec) -> String {
-        if let Some((seccomp, capabilities)) = &self.confine {
-            if let Err(err) = libcontainer::seccomp::initialize_seccomp(seccomp) {
-                return format!("seccomp: {err}");
-            }
-            let Some(capabilities) = capabilities else { return "no capabilities given".into() };
-            if let Err(err) = libcontainer::capabilities::drop_privileges(capabilities, create_syscall().as_ref()) {
-                return format!("capabilities: {err}");
-            }
+        if let Err(message) = self.confinement.apply() {
+            return message;
         }
         let args = spec.process().as_ref().and_then(|process| process.args().clone()).unwrap_or_default();
         let Some(name) = args.first() else { return "no command specified".into() };

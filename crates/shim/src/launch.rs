@@ -2,19 +2,18 @@
 //! OOM score, whether it can be dumped, its directory), and its steps must not hold up the shim's other work.
 
 use std::error::Error;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::syscall::syscall::SyscallType;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
 
 use crate::causes;
+use crate::confine::Confinement;
 use crate::executor::Program;
 use crate::sandbox::pipe;
 
@@ -61,7 +60,7 @@ impl Outcome {
 /// Forks the helper and returns the pipe's reading end. It ends once the program runs or can't.
 ///
 /// The helper, the library's intermediate process and the container's first process all become the shim's children.
-pub fn start(id: &str, root: &Path, what: What, stdio: Stdio) -> io::Result<OwnedFd> {
+pub fn start(id: &str, root: &Path, what: What, confinement: Confinement, stdio: Stdio) -> io::Result<OwnedFd> {
     let (reader, writer) = pipe()?;
     // SAFETY: the shim has one thread, so the child may use the heap and any lock.
     match unsafe { fork() }? {
@@ -72,7 +71,7 @@ pub fn start(id: &str, root: &Path, what: What, stdio: Stdio) -> io::Result<Owne
         ForkResult::Child => {
             drop(reader);
             causes::send_to(writer.as_raw_fd());
-            let outcome = match run(id, root, what, stdio, &writer) {
+            let outcome = match run(id, root, what, confinement, stdio, &writer) {
                 Ok(pid) => Outcome::Pid(pid),
                 Err(err) => Outcome::Failed(chain(err.as_ref())),
             };
@@ -85,14 +84,22 @@ pub fn start(id: &str, root: &Path, what: What, stdio: Stdio) -> io::Result<Owne
 
 type Failure = Box<dyn Error + Send + Sync>;
 
-fn run(id: &str, root: &Path, what: What, stdio: Stdio, outcome: &OwnedFd) -> Result<i32, Failure> {
+fn run(
+    id: &str,
+    root: &Path,
+    what: What,
+    confinement: Confinement,
+    stdio: Stdio,
+    outcome: &OwnedFd,
+) -> Result<i32, Failure> {
     // The shim blocks SIGCHLD and ignores SIGPIPE; programs expect neither, and both would survive their exec.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     // SAFETY: the default disposition runs no handler.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
 
-    let mut program = Program { outcome: outcome.as_raw_fd(), confine: None };
-    let mut builder = ContainerBuilder::new(id.to_owned(), SyscallType::default()).with_root_path(root)?;
+    let program = Program { outcome: outcome.as_raw_fd(), confinement: confinement.read_filter()? };
+    let mut builder =
+        ContainerBuilder::new(id.to_owned(), SyscallType::default()).with_executor(program).with_root_path(root)?;
     match stdio {
         Stdio::Files([stdin, stdout, stderr]) => {
             builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
@@ -101,22 +108,13 @@ fn run(id: &str, root: &Path, what: What, stdio: Stdio, outcome: &OwnedFd) -> Re
     }
     match what {
         What::Container { bundle } => {
-            let builder = builder.with_executor(program);
             let mut container = builder.as_init(bundle).with_systemd(false).as_sibling(true).build()?;
             container.start()?;
             let pid = container.pid().ok_or("the container has no process")?;
             Ok(pid.as_raw())
         }
         What::Exec { process: path } => {
-            let bundle = libcontainer::container::Container::load(root.join(id))?.bundle().to_path_buf();
-            let spec = Spec::load(bundle.join("config.json"))?;
-            let mut process: Process = serde_json::from_reader(File::open(&path)?)?;
-            if let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().clone()) {
-                program.confine = Some((seccomp, process.capabilities().clone()));
-                process.set_capabilities(None);
-                std::fs::write(&path, serde_json::to_vec(&process)?)?;
-            }
-            let tenant = builder.with_executor(program).as_tenant().with_detach(true).as_sibling(true);
+            let tenant = builder.as_tenant().with_detach(true).as_sibling(true);
             let pid = tenant.with_process(Some(&path)).build();
             // A left-over file is removed with its directory.
             drop(std::fs::remove_file(&path));

@@ -7,6 +7,8 @@
 mod attach;
 mod causes;
 pub mod cgroup;
+pub mod confine;
+mod console;
 mod container;
 mod executor;
 mod launch;

@@ -15,6 +15,8 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::confine::Confinement;
+
 /// Longest message; environments and the like travel in files.
 const MESSAGE_BYTES: usize = 64 * 1024;
 /// Most descriptors a message carries: stdin, stdout, stderr.
@@ -52,8 +54,8 @@ pub enum Request {
     List,
     /// Create and start: [`Reply::Started`] or [`Reply::Failed`].
     Start(Start),
-    /// A process inside a running container: [`Reply::Started`], and [`Reply::Exited`] in the end. stdin, stdout and
-    /// stderr, unless `console` is given.
+    /// A process inside a running container: [`Reply::Started`], with its terminal's master if it has one, and
+    /// [`Reply::Exited`] in the end. stdin, stdout and stderr, unless it has a terminal.
     Exec(Exec),
     Kill {
         id: String,
@@ -86,6 +88,8 @@ pub enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
     pub id: String,
+    /// Which run of the container this is; told again with its end.
+    pub run: u32,
     /// OCI bundle: `config.json` and what it names.
     pub bundle: PathBuf,
     /// The container's control group, for kills and for counting OOM kills.
@@ -95,6 +99,7 @@ pub struct Start {
     pub stdin_once: bool,
     /// The container has a pid namespace of its own, which dies with its first process.
     pub own_pid: bool,
+    pub confinement: Confinement,
     pub log: crate::log::LogConfig,
 }
 
@@ -103,8 +108,10 @@ pub struct Exec {
     pub id: String,
     /// OCI `process` object in a file, which the shim removes.
     pub process: PathBuf,
-    /// Socket on which the caller waits for the terminal's master.
-    pub console: Option<PathBuf>,
+    pub confinement: Confinement,
+    pub tty: bool,
+    /// Killed, with what it started, when the connection goes before it ends.
+    pub tied: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,6 +141,7 @@ pub enum FailureKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerState {
     pub id: String,
+    pub run: u32,
     pub pid: Option<u32>,
     pub exit: Option<Exit>,
 }
@@ -142,6 +150,7 @@ pub struct ContainerState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     pub id: String,
+    pub run: u32,
     /// 128 + signal when a signal ended it.
     pub code: i32,
     pub oom_killed: bool,

@@ -30,6 +30,8 @@ pub fn enter(dir: &Path) -> io::Result<Held> {
     let config: Sandbox = serde_json::from_slice(&text)?;
     // Fails only for a process group's leader, which then has left its session already.
     let _ = nix::unistd::setsid();
+    // Containers inherit it unless they ask for another.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_name(c"tug-shim").map_err(step("set the process's name"))?;
     nix::sys::prctl::set_child_subreaper(true).map_err(step("become a subreaper"))?;
     cgroup::create(&config.cgroup).map_err(step("make the shim's control group"))?;

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::cgroup;
+use crate::console::Console;
 use crate::container::Container;
 use crate::launch::{self, Launch, Stdio, What};
 use crate::protocol::{self, Exec, Exit, Failure, FailureKind, Reply, Request, SOCKET, Start};
@@ -32,18 +33,26 @@ pub struct Supervisor {
     next: u64,
     containers: BTreeMap<String, Container>,
     launches: Vec<(Purpose, Launch)>,
-    /// Running execs: process, and the connection that waits for its end.
-    execs: HashMap<i32, u64>,
+    /// Running execs by their process.
+    execs: HashMap<i32, Running>,
     /// Ends of children not known by then, while a launch is under way: one of them may be its.
     unclaimed: HashMap<i32, i32>,
     /// Connections that wait for the shutdown they asked for.
     shutdown: Vec<u64>,
 }
 
+/// What a launch is for.
 struct Purpose {
     connection: u64,
-    /// Container started, or `None` for an exec.
-    container: Option<String>,
+    container: String,
+    /// For an exec, where its terminal will come and whether it is tied to the connection.
+    exec: Option<(Option<Console>, bool)>,
+}
+
+/// An exec: the connection that waits for its end, and the container's control group when it is tied to that connection.
+struct Running {
+    connection: u64,
+    tied_in: Option<String>,
 }
 
 /// What a polled descriptor is.
@@ -236,7 +245,12 @@ impl Supervisor {
 
     /// A daemon that does not read its replies is disconnected; it then connects and asks again.
     fn send(&mut self, id: u64, reply: &Reply) {
-        let sent = self.connections.get(&id).map(|connection| protocol::send(connection, reply, &[]));
+        self.send_with(id, reply, None);
+    }
+
+    fn send_with(&mut self, id: u64, reply: &Reply, fd: Option<&OwnedFd>) {
+        let fds: Vec<_> = fd.iter().map(|fd| fd.as_fd()).collect();
+        let sent = self.connections.get(&id).map(|connection| protocol::send(connection, reply, &fds));
         if matches!(sent, Some(Err(_))) {
             self.disconnect(id);
         }
@@ -246,6 +260,11 @@ impl Supervisor {
         self.connections.remove(&id);
         self.subscribers.retain(|subscriber| *subscriber != id);
         self.shutdown.retain(|waiting| *waiting != id);
+        for (pid, exec) in self.execs.iter().filter(|(_, exec)| exec.connection == id) {
+            if let Some(cgroup) = &exec.tied_in {
+                cgroup::kill_session(cgroup, *pid);
+            }
+        }
         for container in self.containers.values_mut() {
             for client in &mut container.clients {
                 // Whoever attached has gone: its input ends as if it had closed it.
@@ -279,29 +298,39 @@ impl Supervisor {
             }
             self.forget(&start.id)?;
         }
-        let console = self.console();
-        let (container, stdio) = Container::new(&start, &console).map_err(other)?;
-        let pipe = launch::start(&start.id, &self.dir.join("run"), What::Container { bundle: start.bundle }, stdio);
-        self.launches
-            .push((Purpose { connection, container: Some(start.id.clone()) }, Launch::new(pipe.map_err(other)?)));
+        let (container, stdio) = Container::new(&start, &self.dir).map_err(other)?;
+        let pipe = launch::start(
+            &start.id,
+            &self.dir.join("run"),
+            What::Container { bundle: start.bundle },
+            start.confinement,
+            stdio,
+        );
+        let purpose = Purpose { connection, container: start.id.clone(), exec: None };
+        self.launches.push((purpose, Launch::new(pipe.map_err(other)?)));
         self.containers.insert(start.id, container);
         Ok(())
     }
 
-    fn console(&mut self) -> PathBuf {
-        self.next += 1;
-        self.dir.join(format!("{}.tty", self.next))
-    }
-
     fn exec(&mut self, connection: u64, exec: Exec, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         self.running(&exec.id)?;
-        let stdio = match (exec.console, <[OwnedFd; 3]>::try_from(fds)) {
-            (Some(console), _) => Stdio::Console(console),
-            (None, Ok(files)) => Stdio::Files(files),
-            (None, Err(_)) => return Err(other("an exec needs its three streams")),
+        let (console, stdio) = if exec.tty {
+            let console = Console::listen(&self.dir, &format!("{connection}.tty")).map_err(other)?;
+            let path = console.path.clone();
+            (Some(console), Stdio::Console(path))
+        } else {
+            let files = fds.try_into().map_err(|_| other("an exec needs its three streams"))?;
+            (None, Stdio::Files(files))
         };
-        let pipe = launch::start(&exec.id, &self.dir.join("run"), What::Exec { process: exec.process }, stdio);
-        self.launches.push((Purpose { connection, container: None }, Launch::new(pipe.map_err(other)?)));
+        let pipe = launch::start(
+            &exec.id,
+            &self.dir.join("run"),
+            What::Exec { process: exec.process },
+            exec.confinement,
+            stdio,
+        );
+        let purpose = Purpose { connection, container: exec.id, exec: Some((console, exec.tied)) };
+        self.launches.push((purpose, Launch::new(pipe.map_err(other)?)));
         Ok(())
     }
 
@@ -309,39 +338,51 @@ impl Supervisor {
         let Some((_, launch)) = self.launches.get_mut(index) else { return };
         let Some(result) = launch.progress() else { return };
         let (purpose, _) = self.launches.remove(index);
-        match (result, purpose.container) {
-            (Ok(pid), Some(id)) => {
-                if let Some(container) = self.containers.get_mut(&id) {
-                    container.pid = Some(pid);
-                }
-                self.send(purpose.connection, &Reply::Started { pid: pid as u32 });
-                if !self.shutdown.is_empty() {
-                    // Gone already is what is wanted.
-                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-                }
-                if let Some(code) = self.unclaimed.remove(&pid) {
-                    self.ended(pid, code);
-                }
+        match (result, purpose.exec) {
+            (Ok(pid), None) => self.container_runs(purpose.connection, &purpose.container, pid),
+            (Ok(pid), Some((console, tied))) => {
+                self.exec_runs(purpose.connection, &purpose.container, pid, console, tied)
             }
-            (Ok(pid), None) => {
-                self.send(purpose.connection, &Reply::Started { pid: pid as u32 });
-                self.execs.insert(pid, purpose.connection);
-                if let Some(code) = self.unclaimed.remove(&pid) {
-                    self.ended(pid, code);
-                }
-            }
-            (Err(message), container) => {
-                if let Some(id) = container
-                    && let Some(failed) = self.containers.remove(&id)
-                {
-                    drop(failed);
-                    self.drop_state(&id);
+            (Err(message), exec) => {
+                if exec.is_none() {
+                    self.containers.remove(&purpose.container);
+                    self.drop_state(&purpose.container);
                 }
                 self.send(purpose.connection, &Reply::Failed(other(message)));
             }
         }
         if self.launches.is_empty() {
             self.unclaimed.clear();
+        }
+    }
+
+    fn container_runs(&mut self, connection: u64, container: &str, pid: i32) {
+        if let Some(container) = self.containers.get_mut(container) {
+            container.pid = Some(pid);
+        }
+        self.send(connection, &Reply::Started { pid: pid as u32 });
+        if !self.shutdown.is_empty() {
+            // Gone already is what is wanted.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        if let Some(code) = self.unclaimed.remove(&pid) {
+            self.ended(pid, code);
+        }
+    }
+
+    fn exec_runs(&mut self, connection: u64, container: &str, pid: i32, console: Option<Console>, tied: bool) {
+        let cgroup = self.containers.get(container).map(|container| container.cgroup().to_owned());
+        self.execs.insert(pid, Running { connection, tied_in: cgroup.filter(|_| tied) });
+        match console.map(Console::take).transpose() {
+            Ok(master) => self.send_with(connection, &Reply::Started { pid: pid as u32 }, master.as_ref()),
+            Err(err) => self.send(connection, &Reply::Failed(other(format!("its terminal did not come: {err}")))),
+        }
+        if !self.connections.contains_key(&connection) {
+            // Its caller went while it was being started.
+            self.disconnect(connection);
+        }
+        if let Some(code) = self.unclaimed.remove(&pid) {
+            self.ended(pid, code);
         }
     }
 
@@ -357,9 +398,9 @@ impl Supervisor {
     }
 
     fn ended(&mut self, pid: i32, code: i32) {
-        if let Some(connection) = self.execs.remove(&pid) {
-            let exit = Exit { id: String::new(), code, oom_killed: false, at_nanos: 0 };
-            self.send(connection, &Reply::Exited(exit));
+        if let Some(exec) = self.execs.remove(&pid) {
+            let exit = Exit { id: String::new(), run: 0, code, oom_killed: false, at_nanos: 0 };
+            self.send(exec.connection, &Reply::Exited(exit));
             return;
         }
         let Some(container) = self.containers.values_mut().find(|container| container.pid == Some(pid)) else {

@@ -76,6 +76,12 @@ impl Node {
         }
     }
 
+    /// The same container by another name, in a sandbox and with a log of its own.
+    pub fn named(&self, id: &str, spec: ContainerSpec) -> ContainerSpec {
+        let own = self.spec(id, &[]);
+        ContainerSpec { id: own.id, sandbox: own.sandbox, log: own.log, ..spec }
+    }
+
     /// Makes a container's sandbox where it lacks one, makes the container and starts it.
     pub async fn start(&self, spec: ContainerSpec) -> Result<()> {
         if !self.engine.sandboxes().iter().any(|sandbox| sandbox.id == spec.sandbox) {
@@ -119,6 +125,21 @@ impl Node {
             }
         };
         tokio::time::timeout(PATIENCE, wait).await.expect("the container gets there")
+    }
+
+    /// Waits until a container has written a line.
+    pub async fn said(&self, id: &str, line: &str) {
+        let options = LogOptions { follow: true, ..LogOptions::default() };
+        let mut lines = self.engine.logs(id, options).expect("a log");
+        let wait = async {
+            while let Some(said) = lines.next().await {
+                if String::from_utf8_lossy(&said.expect("a line").text).trim_end() == line {
+                    return;
+                }
+            }
+            panic!("{id} ended without saying {line}");
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the container says it");
     }
 
     /// All lines of a container's log.
@@ -259,8 +280,8 @@ fn busybox_members() -> Vec<Member> {
     let passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34::/var/www:/bin/false\n";
     members.push(Member::file("etc/passwd", passwd.as_bytes()));
     members.push(Member::file("etc/group", b"root:x:0:\nfriends:x:7:web\nstaff:x:50:web\n"));
-    let applets = "sh ls cat echo sleep true false env id mkdir rm grep awk wc head ps mount umount hostname chmod
-        chown dd kill seq stat tr yes stty tty mknod ulimit touch df ip sync setsid";
+    let applets = "sh ls cat echo sleep true false env id mkdir rm grep awk wc head tail ps mount umount hostname chmod
+        chown dd kill seq stat tr yes stty tty mknod touch df ip sync setsid test unshare printf nc timeout usleep";
     members.extend(applets.split_whitespace().map(|name| Member::symlink(&format!("bin/{name}"), "busybox")));
     members
 }
