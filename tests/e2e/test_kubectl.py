@@ -50,7 +50,7 @@ def test_expose_and_curl(cluster, kube):
     assert "Welcome to nginx!" in until(lambda: get(cluster.ip(), port), "the NodePort answers")
     address = kube.path("service web", ".spec.clusterIP")
     for host in [address, "web", f"web.{kube.namespace}", f"web.{kube.namespace}.svc.cluster.local"]:
-        assert "Welcome to nginx!" in kube.sh("client", f"wget -qO- -T 5 http://{host}/"), host
+        assert "Welcome to nginx!" in kube.sh("client", f"wget -qO- http://{host}/"), host
 
 
 def test_scale(kube):

@@ -20,7 +20,7 @@ def echoes(kube):
 
 def hosts(kube, url, times=30):
     """Names of the pods that answered."""
-    script = f"i=0; while [ $i -lt {times} ]; do wget -qO- -T 5 {url} || echo failed; i=$((i + 1)); done"
+    script = f"i=0; while [ $i -lt {times} ]; do wget -qO- {url} || echo failed; i=$((i + 1)); done"
     return {field for line in kube.sh("client", script).splitlines() for field in line.split() if "host=" in field}
 
 
@@ -82,7 +82,7 @@ def test_a_pod_reaches_itself_through_its_service(kube):
     kube.apply(pod("self", container("echo:1", name="server"), container(script="sleep inf", name="client")))
     kube.apply(service("self", {"port": 80, "targetPort": 8080}))
     kube.wait("pod self", "condition=Ready")
-    ask = "wget -qO- -T 2 http://self/"
+    ask = "wget -qO- http://self/"
     assert "host=self" in until(lambda: kube.sh("self", f"{ask} || true", "-c", "client"), "its own Service answers")
 
 
@@ -92,7 +92,7 @@ def test_refused_where_nobody_serves(echoes):
     address = echoes.path("service nobody", ".spec.clusterIP")
     for host in [address, "10.111.222.99"]:
         until(
-            lambda: "refused" in echoes.sh("client", f"wget -qO- -T 5 http://{host}/ 2>&1 || true", timeout=20),
+            lambda: "refused" in echoes.sh("client", f"wget -qO- http://{host}/ 2>&1 || true", timeout=20),
             f"{host} refuses",
         )
 
@@ -129,7 +129,7 @@ def lookup(kube, name):
 def test_session_affinity(echoes):
     echoes.apply(service("echo", {"port": 80, "targetPort": 8080}, sessionAffinity="ClientIP"))
     address = echoes.path("service echo", ".spec.clusterIP")
-    until(lambda: "version" in echoes.sh("client", f"wget -qO- -T 2 http://{address}/ || true"), "the Service answers")
+    until(lambda: "version" in echoes.sh("client", f"wget -qO- http://{address}/ || true"), "the Service answers")
     assert len(hosts(echoes, f"http://{address}/")) == 1
 
 

@@ -123,16 +123,27 @@ async fn serve(
     let stdout = options.stdout.then_some(stdout).flatten();
     let stderr = (options.stderr && !options.tty).then_some(stderr).flatten();
     let output = async { tokio::join!(copy(stdout, STDOUT, out), copy(stderr, STDERR, out)) };
+    // A command that was asked for ends with its caller; a container's terminal can be left.
+    let mut keys = (options.tty && options.command.is_empty()).then(DetachKeys::default);
     let input = async {
         while let Some(Ok(message)) = stream.next().await {
             let data = match message {
                 Message::Binary(data) => data,
                 Message::Text(text) => text.into(),
-                Message::Close(_) => return,
+                Message::Close(_) => return None,
                 _ => continue,
             };
             match protocol.decode(&data) {
-                Some((STDIN, data)) => feed(&mut stdin, &data).await,
+                Some((STDIN, data)) => {
+                    let (data, detached) = match &mut keys {
+                        Some(keys) => keys.pass(&data),
+                        None => (data, false),
+                    };
+                    feed(&mut stdin, &data).await;
+                    if detached {
+                        return Some(success());
+                    }
+                }
                 Some((RESIZE, data)) => {
                     if let Ok(size) = serde_json::from_slice::<TerminalSize>(&data) {
                         // A command that has ended needs no new size.
@@ -143,6 +154,7 @@ async fn serve(
                 _ => {}
             }
         }
+        None
     };
     // Output is read to its end before the exit code is told: nothing that the command said is lost.
     let ended = async {
@@ -151,11 +163,42 @@ async fn serve(
     };
     tokio::select! {
         code = ended => Some(match code {
-            Ok(0) => json!({ "metadata": {}, "status": "Success" }).to_string(),
+            Ok(0) => success(),
             Ok(code) => non_zero(code),
             Err(_) => internal_error("the container's end was not seen"),
         }),
-        () = input => None,
+        left = input => left,
+    }
+}
+
+/// Docker's default detach keys, Ctrl-P Ctrl-Q, on their way to a container's terminal.
+#[derive(Debug, Default)]
+struct DetachKeys {
+    /// A Ctrl-P that isn't passed on until it is known what follows.
+    held: bool,
+}
+
+impl DetachKeys {
+    const FIRST: u8 = 0x10;
+    const SECOND: u8 = 0x11;
+
+    /// What of `data` goes on to the terminal, and whether the keys came; nothing after them goes on.
+    fn pass(&mut self, data: &[u8]) -> (Vec<u8>, bool) {
+        let mut passed = Vec::with_capacity(data.len() + 1);
+        for &byte in data {
+            if std::mem::take(&mut self.held) {
+                if byte == Self::SECOND {
+                    return (passed, true);
+                }
+                passed.push(Self::FIRST);
+            }
+            if byte == Self::FIRST {
+                self.held = true;
+            } else {
+                passed.push(byte);
+            }
+        }
+        (passed, false)
     }
 }
 
@@ -210,6 +253,10 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receive
     let _ = sink.close().await;
 }
 
+fn success() -> String {
+    json!({ "metadata": {}, "status": "Success" }).to_string()
+}
+
 /// What kubectl turns into its own exit code.
 fn non_zero(code: i32) -> String {
     json!({
@@ -237,6 +284,27 @@ fn internal_error(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ctrl_p_ctrl_q_leaves_a_terminal() {
+        let cases: [(&[&[u8]], &[u8], bool); 5] = [
+            (&[b"ls\r"], b"ls\r", false),
+            (&[b"a\x10\x11b"], b"a", true),
+            (&[b"a\x10", b"\x11"], b"a", true),
+            (&[b"\x10", b"x\x11"], b"\x10x\x11", false),
+            (&[b"\x10\x10\x11"], b"\x10", true),
+        ];
+        for (typed, expected, leaves) in cases {
+            let mut keys = DetachKeys::default();
+            let (mut passed, mut left) = (Vec::new(), false);
+            for data in typed {
+                let (more, now) = keys.pass(data);
+                passed.extend(more);
+                left |= now;
+            }
+            assert_eq!((passed.as_slice(), left), (expected, leaves), "{typed:?}");
+        }
+    }
 
     #[test]
     fn queries() {
