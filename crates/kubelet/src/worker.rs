@@ -190,7 +190,7 @@ impl Worker {
         let directory = pod::directory(&self.context.config.data_dir, pod::uid(&self.pod));
         let torn_down = volumes::tear_down(directory, &["volumes", "volume-subpaths"]).await;
         self.sandbox = None;
-        for error in [stopped.err().map(|error| error.to_string()), torn_down.err()].into_iter().flatten() {
+        if let Some(error) = stopped.err().map(|error| error.to_string()).or(torn_down.err()) {
             tracing::warn!(pod = %pod::full_name(&self.pod), error, "a pod that is over is not let go yet");
             return FIRST_RETRY;
         }
