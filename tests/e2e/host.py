@@ -47,7 +47,7 @@ class Host:
             "firewall": "nft list ruleset",
             "mounts": "cut -d' ' -f2,3 /proc/mounts | sort",
             "processes": "exec cat /proc/[0-9]*/comm",
-            "files": "find /run /etc /var/lib -newer /run/up -path '*tug*' ! -path /run/up | sort",
+            "files": "find /run /etc /var/lib -mindepth 2 -newer /run/up -path '*tug*' | sort",
             "namespaces": "ls /run/netns 2>&1 || true",
         }
         return {what: self.run("sh", "-c", look) for what, look in looks.items()}

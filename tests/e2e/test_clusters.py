@@ -111,6 +111,8 @@ def processes(cluster):
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
+                if (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    continue
                 text = (entry / "cgroup").read_text() + (entry / "cmdline").read_text()
             except OSError:
                 continue
@@ -151,6 +153,7 @@ def test_a_killed_machine_is_cleaned_up_by_the_next_start(host, tmp_path):
     before = host.state()
     cluster.start()
     host.run("sh", "-c", "kill -9 $(cut -d' ' -f1 /run/tug/machines/fallen/pid)")
+    until(lambda: "Stopped" in said(cluster, "status").stdout, "the machine is down")
     cluster.start()
     assert cluster.kubectl("get", "nodes", "-o", "name") == "node/fallen\n"
     cluster.delete()

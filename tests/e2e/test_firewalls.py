@@ -73,8 +73,8 @@ def use(host, name, tmp_path):
     port = kube.path("service echo", ".spec.ports[0].nodePort")
     page = fetch(f"http://{cluster.ip()}:{port}/")
     assert "host=echo" in until(lambda: host.run("python3", "-c", page), "the NodePort answers the host")
-    assert "host=echo" in kube.sh("client", "wget -qO- http://echo/")
-    assert "Directory listing" in kube.sh("client", f"wget -qO- http://{OUTSIDE}/")
+    assert "host=echo" in kube.sh("client", "timeout 5 wget -qO- http://echo/")
+    assert "Directory listing" in kube.sh("client", f"timeout 5 wget -qO- http://{OUTSIDE}/")
     return cluster
 
 

@@ -50,7 +50,7 @@ def test_expose_and_curl(cluster, kube):
     assert "Welcome to nginx!" in until(lambda: get(cluster.ip(), port), "the NodePort answers")
     address = kube.path("service web", ".spec.clusterIP")
     for host in [address, "web", f"web.{kube.namespace}", f"web.{kube.namespace}.svc.cluster.local"]:
-        assert "Welcome to nginx!" in kube.sh("client", f"wget -qO- http://{host}/"), host
+        assert "Welcome to nginx!" in kube.sh("client", f"timeout 5 wget -qO- http://{host}/"), host
 
 
 def test_scale(kube):
@@ -285,7 +285,7 @@ def test_a_pod_that_loses_its_label_is_replaced(kube):
     until(lambda: len(kube.get("pods", "-l", "app=web")) == 1, "a replacement is made")
     kube.rolled_out("deployment/web")
     assert len(kube.get("pods")) == 2
-    assert "ownerReferences" not in kube.get("pod", first)["metadata"]
+    assert not kube.get("pod", first)["metadata"].get("ownerReferences")
     kube("label", "pod", first, "foo=bar")
     assert names(kube.get("pods", "-l", "foo=bar")) == [first]
     assert names(kube.get("pods", "-l", "foo notin (bar)")) != [first]
@@ -431,7 +431,7 @@ def test_get_watch(kube):
         seen.append(event if event == "DELETED" else status)
     watcher.terminate()
     watcher.wait()
-    assert seen[0] == "Pending" and "ContainerCreating" in seen and seen[-1] == "DELETED"
+    assert "Completed" in seen and seen[-1] == "DELETED"
 
 
 def test_explain(kube):

@@ -20,7 +20,7 @@ def echoes(kube):
 
 def hosts(kube, url, times=30):
     """Names of the pods that answered."""
-    script = f"i=0; while [ $i -lt {times} ]; do wget -qO- {url} || echo failed; i=$((i + 1)); done"
+    script = f"i=0; while [ $i -lt {times} ]; do timeout 5 wget -qO- {url} || echo failed; i=$((i + 1)); done"
     return {field for line in kube.sh("client", script).splitlines() for field in line.split() if "host=" in field}
 
 
@@ -71,18 +71,25 @@ def ask_udp(address, port, message):
         return until(ask, "the datagram is answered")
 
 
-def test_udp_inside(echoes):
+def test_udp_inside(cluster, echoes):
     echoes.apply(service("echo", {"port": 99, "targetPort": 8080, "protocol": "UDP"}))
     address = echoes.path("service echo", ".spec.clusterIP")
-    ask = f"echo ping | timeout 2 nc -u -w 1 {address} 99 || true"
-    until(lambda: "ping" in echoes.sh("client", ask), "the datagram is answered")
+    lines = [
+        "import socket",
+        "client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
+        "client.settimeout(1)",
+        f"client.sendto(b'ping', ('{address}', 99))",
+        "print(client.recv(99).decode())",
+    ]
+    ask = f'python3 -c "{"; ".join(lines)}"'
+    until(lambda: cluster.ssh(ask).endswith(" ping\n"), "the datagram is answered")
 
 
 def test_a_pod_reaches_itself_through_its_service(kube):
     kube.apply(pod("self", container("echo:1", name="server"), container(script="sleep inf", name="client")))
-    kube.apply(service("self", {"port": 80, "targetPort": 8080}))
+    kube.apply(service("front", {"port": 80, "targetPort": 8080}, selector={"app": "self"}))
     kube.wait("pod self", "condition=Ready")
-    ask = "wget -qO- http://self/"
+    ask = "timeout 2 wget -qO- http://front/"
     assert "host=self" in until(lambda: kube.sh("self", f"{ask} || true", "-c", "client"), "its own Service answers")
 
 
@@ -92,7 +99,7 @@ def test_refused_where_nobody_serves(echoes):
     address = echoes.path("service nobody", ".spec.clusterIP")
     for host in [address, "10.111.222.99"]:
         until(
-            lambda: "refused" in echoes.sh("client", f"wget -qO- http://{host}/ 2>&1 || true", timeout=20),
+            lambda: "refused" in echoes.sh("client", f"timeout 5 wget -qO- http://{host}/ 2>&1 || true", timeout=20),
             f"{host} refuses",
         )
 
@@ -129,7 +136,10 @@ def lookup(kube, name):
 def test_session_affinity(echoes):
     echoes.apply(service("echo", {"port": 80, "targetPort": 8080}, sessionAffinity="ClientIP"))
     address = echoes.path("service echo", ".spec.clusterIP")
-    until(lambda: "version" in echoes.sh("client", f"wget -qO- http://{address}/ || true"), "the Service answers")
+    until(
+        lambda: "version" in echoes.sh("client", f"timeout 2 wget -qO- http://{address}/ || true"),
+        "the Service answers",
+    )
     assert len(hosts(echoes, f"http://{address}/")) == 1
 
 
