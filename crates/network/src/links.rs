@@ -84,10 +84,11 @@ pub fn connect(connection: &Connection<'_>, netns: impl AsFd) -> Result<()> {
 }
 
 fn make_pair(connection: &Connection<'_>, netns: &impl AsFd) -> Result<()> {
-    let Connection { link, bridge, mtu, .. } = *connection;
+    let Connection { link, bridge, address, mtu, .. } = *connection;
     let peer = Attributes::new()
         .text(IFLA_IFNAME, "eth0")
         .u32(IFLA_MTU, mtu)
+        .bytes(IFLA_ADDRESS, &hardware_address_of(address.addr()))
         .u32(IFLA_NET_NS_FD, netns.as_fd().as_raw_fd() as u32);
     let mut peer_message = link_header(0, 0);
     peer_message.extend_from_slice(peer.as_slice());
@@ -102,6 +103,13 @@ fn make_pair(connection: &Connection<'_>, netns: &impl AsFd) -> Result<()> {
     route()?
         .execute(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, IFF_UP), &body)
         .step(|| format!("making veth pair {link} on {bridge}"))
+}
+
+/// Whoever has an address next is reached at once, where a neighbour remembers who had it before.
+fn hardware_address_of(address: Ipv4Addr) -> [u8; 6] {
+    // The first byte's second bit: administered locally.
+    let [a, b, c, d] = address.octets();
+    [0x02, b't', a, b, c, d]
 }
 
 /// A veth pair that is linked to nothing, to see whether there can be one.
