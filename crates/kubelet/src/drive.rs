@@ -215,7 +215,7 @@ impl Worker {
             recorder: self.context.recorder.clone(),
             wake: Arc::clone(&self.wake),
         };
-        self.probes.watch(subject, probes::reported(&self.pod, container, id));
+        self.probes.watch(subject, probes::reported(&self.pod, id));
     }
 
     async fn restart_unhealthy(&mut self, spec: &PodSpec, container: &Container, record: &Record, kind: &str) {

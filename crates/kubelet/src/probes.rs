@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ExecAction, ObjectReference, Probe};
+use k8s_openapi::api::core::v1::{ExecAction, ObjectReference, Probe};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -277,12 +277,14 @@ fn seconds(value: Option<i32>, default: u64) -> u64 {
 }
 
 /// What an earlier kubelet reported of a container, so that a restart of the kubelet makes no pod unready.
-pub fn reported(pod: &k8s_openapi::api::core::v1::Pod, container: &Container, id: &str) -> Health {
+pub fn reported(pod: &k8s_openapi::api::core::v1::Pod, id: &str) -> Health {
     let status = pod.status.as_ref();
     let lists = status.map(|status| [&status.container_statuses, &status.init_container_statuses]);
-    let found = lists.into_iter().flatten().flat_map(|list| list.iter().flatten()).find(|known| {
-        known.name == container.name && known.container_id.as_deref().is_some_and(|known| known.ends_with(id))
-    });
+    let found = lists
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list.iter().flatten())
+        .find(|known| known.container_id.as_deref().is_some_and(|known| known.ends_with(id)));
     found.map_or_else(Health::default, |known| Health {
         started: known.started == Some(true),
         ready: known.ready,

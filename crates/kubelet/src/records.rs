@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use futures::StreamExt;
 
 use crate::labels;
-use crate::probes::Probes;
+use crate::probes::Health;
 use crate::runtime::{ContainerStatus, LogOptions, Runtime, State};
 use crate::status::Record;
 
@@ -15,11 +15,11 @@ const MESSAGE_BYTES: usize = 4096;
 const LOG_BYTES: usize = 2048;
 const LOG_LINES: u64 = 80;
 
-/// Records of `statuses`, oldest first. `messages` keeps what was read once.
+/// Records of `statuses`, oldest first. `health` tells it of a container by its id; `messages` keeps what was read once.
 pub async fn gather(
     runtime: &dyn Runtime,
     mut statuses: Vec<ContainerStatus>,
-    probes: &Probes,
+    health: impl Fn(&str) -> Health,
     messages: &mut HashMap<String, String>,
 ) -> Vec<Record> {
     statuses.sort_by_key(|status| (labels::restart_count(status), status.created));
@@ -36,7 +36,7 @@ pub async fn gather(
             message
         };
         let (image, image_id) = image_names(runtime, &status);
-        let health = probes.health(&status.id).unwrap_or_default();
+        let health = health(&status.id);
         records.push(Record { status, message, image, image_id, health });
     }
     records

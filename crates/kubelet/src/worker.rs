@@ -17,7 +17,7 @@ use crate::fields::Addresses;
 use crate::images::Pulls;
 use crate::kubelet::Context;
 use crate::pod;
-use crate::probes::Probes;
+use crate::probes::{self, Probes};
 use crate::references::PodReferences;
 use crate::runtime::{RuntimeError, Sandbox};
 use crate::status::{self, Failure, Observed, Record, Waiting};
@@ -229,7 +229,8 @@ impl Worker {
             }
             self.clear_dead_sandbox(spec, &records).await?;
         }
-        if self.sandbox.is_none() {
+        // A sandbox that an earlier kubelet made is only taken back: told meanwhile, the pod would have no address.
+        if self.sandbox.is_none() && alive != Some(true) {
             self.publish().await;
         }
         let inputs = volumes::Inputs {
@@ -308,7 +309,9 @@ impl Worker {
     /// This pod's containers, oldest first, with what the status needs of them.
     pub(crate) async fn records(&mut self) -> Vec<Record> {
         let statuses = self.context.runtime.containers(pod::uid(&self.pod));
-        records::gather(&*self.context.runtime, statuses, &self.probes, &mut self.messages).await
+        // Until it is probed, a container is what an earlier kubelet found it to be: a restart makes none unready.
+        let health = |id: &str| self.probes.health(id).unwrap_or_else(|| probes::reported(&self.pod, id));
+        records::gather(&*self.context.runtime, statuses, health, &mut self.messages).await
     }
 
     /// Computes the status and has it written if it is new.
