@@ -29,10 +29,12 @@ def root():
 def registry(tmp_path_factory):
     """Stands for docker.io, all test images in it."""
     registry = registries.Registry(tmp_path_factory.mktemp("registry") / "docker.io")
-    for image in images.RECIPES:
-        registry.push(image)
-    yield registry
-    registry.close()
+    try:
+        for image in images.RECIPES:
+            registry.push(image)
+        yield registry
+    finally:
+        registry.close()
 
 
 @pytest.fixture(scope="session")

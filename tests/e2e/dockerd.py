@@ -1,5 +1,6 @@
 """Debian's Docker daemon, unpacked and not installed, on a made host."""
 
+import pathlib
 import subprocess
 
 import debian
@@ -44,3 +45,6 @@ class Dockerd:
         self.process.terminate()
         self.process.wait()
         self.log.close()
+        # The kernel's, and so the real host's too.
+        for cgroup in pathlib.Path("/sys/fs/cgroup").glob("*/tug-e2e-dockerd"):
+            cgroup.rmdir()
