@@ -151,6 +151,8 @@ fn make(args: &StartArgs, existing: Option<Machine>, progress: &Progress) -> Res
         gateway: bridge.address.addr(),
         mtu: mtu(),
     };
+    // The kernel takes its time over the pair of a machine whose PID 1 was killed.
+    links::delete(connection.link)?;
     links::connect(&connection, &netns)?;
     drop(netns);
     launched.proceed()?;
