@@ -127,7 +127,7 @@ def test_run(kube):
     assert "not found" in kube.refused("get", "pod", "web")
 
 
-@pytest.mark.xfail(reason="kubectl doesn't notice that the kubelet has ended the session after Ctrl-P Ctrl-Q")
+@pytest.mark.xfail(reason="the session doesn't end after Ctrl-P Ctrl-Q; why isn't known yet")
 def test_run_on_a_terminal_detach_and_attach(kube):
     screen = kube.terminal("run", "-it", "shell", "--image=busybox")
     screen.expect("/ # ", timeout=60)

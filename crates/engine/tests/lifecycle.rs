@@ -177,7 +177,7 @@ async fn a_container_starts_again_with_what_it_wrote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a start's helper may still be in the shims' control group when it is counted"]
+#[ignore = "two processes are in the shims' control group where one shim is expected; why isn't known yet"]
 async fn a_dead_shim_takes_its_sandbox_along() {
     let node = Node::with_busybox().await;
     node.start(node.spec("one", &["sleep", "1000"])).await.expect("it starts");
