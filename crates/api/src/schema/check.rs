@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Struct, Type};
 use crate::field::quoted;
+use crate::golang;
 use crate::kind::Kind;
 use crate::quantity::Quantity;
 
@@ -144,7 +145,7 @@ impl Walk {
 
     fn time(&mut self, of: &Type, value: &mut Value) {
         let Some(text) = value.as_str() else {
-            let got = json_kind(value);
+            let got = golang::type_name(value);
             return self.refuse(format!("json: cannot unmarshal {got} into Go value of type string"));
         };
         let (layout, digits) = match of {
@@ -199,7 +200,7 @@ impl Walk {
     fn mismatch(&mut self, of: &Type, value: &Value) {
         let got = match of {
             Type::Int32 | Type::Int64 => shown(value),
-            _ => json_kind(value).to_owned(),
+            _ => golang::type_name(value).to_owned(),
         };
         let wanted = of.go_path();
         // Go names the innermost struct and the fields that lead to the value, without indices or keys.
@@ -235,22 +236,11 @@ impl Walk {
     }
 }
 
-fn json_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
 /// A number that doesn't fit is printed; of other values only the kind is.
 fn shown(value: &Value) -> String {
     match value {
         Value::Number(number) => format!("number {number}"),
-        other => json_kind(other).to_owned(),
+        other => golang::type_name(other).to_owned(),
     }
 }
 
