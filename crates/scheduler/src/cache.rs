@@ -1,7 +1,8 @@
 //! The cluster as the scheduler knows it: nodes with their pods, pods that it has placed and the API doesn't show yet,
 //! and what of other objects decides about pods. Kept by changes; scheduling a pod reads it without a copy.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tug_api::Selector;
@@ -10,6 +11,9 @@ use crate::disruption::Budgets;
 use crate::node::{Node, NodeInfo};
 use crate::pod::PodInfo;
 use crate::storage::Storage;
+use crate::tally::{Tallies, Tally};
+use crate::terms::Terms;
+use crate::topology::{PerDomain, Topology};
 
 /// A node's place in [`Cache`]. Stays the same as long as the node or a pod on it is known.
 pub type Slot = usize;
@@ -26,8 +30,11 @@ pub struct Cache {
     order: Vec<Slot>,
     order_is_old: bool,
     pods: HashMap<String, Placed>,
-    with_affinity: BTreeSet<Slot>,
-    with_anti_affinity: BTreeSet<Slot>,
+    /// What those pods say about others.
+    pub terms: Terms,
+    /// By label. Made when first asked for, forgotten when nodes' labels change.
+    topologies: RefCell<HashMap<String, Arc<Topology>>>,
+    tallies: RefCell<Tallies>,
     images: HashMap<String, Image>,
     /// Pods for which room was made on a node, by its name.
     nominated: HashMap<String, Vec<Arc<PodInfo>>>,
@@ -84,14 +91,27 @@ impl Cache {
         self.by_name.get(name).copied().filter(|slot| self.slots[*slot].node.is_some())
     }
 
-    /// Nodes with pods that have pod affinity or anti-affinity.
-    pub fn nodes_with_affinity(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.with_affinity.iter().map(|slot| &self.slots[*slot]).filter(|info| info.node.is_some())
+    /// The domains that the label divides the nodes into.
+    pub fn topology(&self, label: &str) -> Arc<Topology> {
+        if let Some(topology) = self.topologies.borrow().get(label) {
+            return topology.clone();
+        }
+        let there = self.slots.iter().filter_map(|info| Some((info.slot, info.node.as_ref()?)));
+        let values = there.filter_map(|(slot, node)| Some((slot, node.labels.get(label)?.as_str())));
+        let topology = Arc::new(Topology::new(self.slots.len(), values));
+        self.topologies.borrow_mut().insert(label.into(), topology.clone());
+        topology
     }
 
-    /// Nodes with pods that keep others away.
-    pub fn nodes_with_anti_affinity(&self) -> impl Iterator<Item = &NodeInfo> {
-        self.with_anti_affinity.iter().map(|slot| &self.slots[*slot]).filter(|info| info.node.is_some())
+    /// Zero for each of the label's domains.
+    pub fn per_domain(&self, label: &str) -> PerDomain {
+        PerDomain::new(self.topology(label))
+    }
+
+    /// The pods of a namespace that the selector selects, by node.
+    pub fn tally(&self, namespace: &str, selector: &Selector) -> Arc<Tally> {
+        let pods = self.pods.values().map(|placed| (&*placed.pod, placed.slot));
+        self.tallies.borrow_mut().get(namespace, selector, pods)
     }
 
     pub fn image(&self, name: &str) -> Option<Image> {
@@ -102,8 +122,9 @@ impl Cache {
     pub fn put_node(&mut self, node: Arc<Node>) -> Option<Arc<Node>> {
         let slot = self.slot(&node.name);
         let old = self.slots[slot].node.replace(node.clone());
-        if old.as_ref().is_none_or(|old| old.zone() != node.zone()) {
+        if old.as_ref().is_none_or(|old| old.labels != node.labels) {
             self.order_is_old = true;
+            self.topologies.get_mut().clear();
         }
         if old.as_ref().is_none_or(|old| old.images != node.images) {
             if let Some(old) = &old {
@@ -120,6 +141,7 @@ impl Cache {
         let slot = *self.by_name.get(name)?;
         let old = self.slots[slot].node.take()?;
         self.order_is_old = true;
+        self.topologies.get_mut().clear();
         self.forget_images(&old);
         self.release(slot);
         Some(old)
@@ -148,7 +170,7 @@ impl Cache {
     pub fn remove_pod(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
         let Placed { pod, slot, .. } = self.pods.remove(uid)?;
         self.slots[slot].remove(&pod);
-        self.index_affinity(slot);
+        self.count(&pod, slot, -1);
         self.release(slot);
         Some(pod)
     }
@@ -183,38 +205,30 @@ impl Cache {
 
     fn place(&mut self, pod: Arc<PodInfo>, slot: Slot, assumed: bool) {
         self.slots[slot].add(pod.clone());
-        if pod.affinity.is_some() {
-            self.index_affinity(slot);
-        }
+        self.count(&pod, slot, 1);
         self.pods.insert(pod.uid.clone(), Placed { pod, slot, assumed });
     }
 
-    fn index_affinity(&mut self, slot: Slot) {
-        let keep = |set: &mut BTreeSet<Slot>, any: bool| {
-            if any {
-                set.insert(slot)
-            } else {
-                set.remove(&slot)
-            };
-        };
-        let info = &self.slots[slot];
-        keep(&mut self.with_affinity, !info.with_affinity.is_empty());
-        keep(&mut self.with_anti_affinity, !info.with_anti_affinity.is_empty());
+    fn count(&mut self, pod: &PodInfo, slot: Slot, by: i64) {
+        self.tallies.get_mut().change(pod, slot, by);
+        if let Some(affinity) = &pod.affinity {
+            self.terms.change(affinity, slot, by);
+        }
     }
 
     fn slot(&mut self, name: &str) -> Slot {
         if let Some(slot) = self.by_name.get(name) {
             return *slot;
         }
-        let info = NodeInfo::new(name);
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot] = info;
+                self.slots[slot] = NodeInfo::new(name, slot);
                 slot
             }
             None => {
-                self.slots.push(info);
-                self.slots.len() - 1
+                let slot = self.slots.len();
+                self.slots.push(NodeInfo::new(name, slot));
+                slot
             }
         };
         self.by_name.insert(name.into(), slot);

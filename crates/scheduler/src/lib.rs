@@ -21,6 +21,9 @@ mod resources;
 mod run;
 mod storage;
 mod taints;
+mod tally;
+mod terms;
+mod topology;
 mod write;
 
 use std::sync::Arc;
@@ -120,5 +123,7 @@ impl Shared {
     }
 }
 
+#[cfg(test)]
+mod bench;
 #[cfg(test)]
 mod testing;

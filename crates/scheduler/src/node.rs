@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{self as core, Taint};
 
+use crate::cache::Slot;
 use crate::pod::{HostPort, PodInfo};
 use crate::resources::{Resources, Scored};
 
@@ -25,16 +26,13 @@ pub struct Node {
 #[derive(Clone)]
 pub struct NodeInfo {
     pub name: String,
+    pub slot: Slot,
     /// `None` for a node that pods name and that isn't there, or isn't there any more.
     pub node: Option<Arc<Node>>,
     pub requested: Resources,
     pub scored: Scored,
     pub pods: Vec<Arc<PodInfo>>,
     pub ports: Vec<HostPort>,
-    /// Of `pods`, those with any pod affinity or anti-affinity.
-    pub with_affinity: Vec<Arc<PodInfo>>,
-    /// Of `pods`, those that keep others away.
-    pub with_anti_affinity: Vec<Arc<PodInfo>>,
 }
 
 impl Node {
@@ -70,16 +68,15 @@ impl Node {
 
 impl NodeInfo {
     /// A node of which no more than its name is known.
-    pub fn new(name: &str) -> Self {
+    pub fn new(name: &str, slot: Slot) -> Self {
         Self {
             name: name.into(),
+            slot,
             node: None,
             requested: Resources::default(),
             scored: Scored::default(),
             pods: Vec::new(),
             ports: Vec::new(),
-            with_affinity: Vec::new(),
-            with_anti_affinity: Vec::new(),
         }
     }
 
@@ -92,12 +89,6 @@ impl NodeInfo {
         self.requested.add(&pod.requests.resources);
         self.scored.add(pod.requests.scored);
         self.ports.extend(pod.ports.iter().cloned());
-        if let Some(affinity) = &pod.affinity {
-            self.with_affinity.push(pod.clone());
-            if !affinity.required_anti.is_empty() {
-                self.with_anti_affinity.push(pod.clone());
-            }
-        }
         self.pods.push(pod);
     }
 
@@ -112,7 +103,5 @@ impl NodeInfo {
                 self.ports.swap_remove(at);
             }
         }
-        self.with_affinity.retain(|held| !Arc::ptr_eq(held, pod));
-        self.with_anti_affinity.retain(|held| !Arc::ptr_eq(held, pod));
     }
 }

@@ -14,7 +14,7 @@ use crate::node_selector::{PreferredNodes, RequiredNodes};
 use crate::resources::Requests;
 
 /// What a pod is to others, wherever it is, and, as long as it has no node, what it wishes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PodInfo {
     pub key: ObjectKey,
     pub uid: String,
@@ -35,7 +35,7 @@ pub struct PodInfo {
 }
 
 /// What matters until the pod has a node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wishes {
     pub scheduler_name: String,
     pub generation: Option<i64>,
@@ -72,7 +72,7 @@ pub struct HostPort {
 }
 
 /// Which pods a pod wants near, and which not.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Affinity {
     pub required: Vec<AffinityTerm>,
     pub required_anti: Vec<AffinityTerm>,
@@ -82,7 +82,7 @@ pub struct Affinity {
     pub error: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct AffinityTerm {
     pub topology_key: String,
     pub namespaces: Vec<String>,

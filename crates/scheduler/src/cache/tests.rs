@@ -1,16 +1,20 @@
 //! What is kept by changes is what a count from the beginning would give.
 
+use std::sync::Arc;
+
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
+use tug_api::Selector;
 
 use super::Cache;
 use crate::node::NodeInfo;
-use crate::testing::{both, node, placed, pod, requests};
+use crate::pod::PodInfo;
+use crate::testing::{both, labels, node, placed, pod, requests};
 
 /// As it would be if the pods had come one after another to an empty node.
 fn counted_anew(info: &NodeInfo) -> NodeInfo {
-    let mut anew = NodeInfo::new(&info.name);
+    let mut anew = NodeInfo::new(&info.name, info.slot);
     anew.node = info.node.clone();
     for pod in &info.pods {
         anew.add(pod.clone());
@@ -25,7 +29,12 @@ fn counts_stay_true_whatever_comes_and_goes() {
     let affinity = json!({ "spec": { "affinity": { "podAntiAffinity": {
         "requiredDuringSchedulingIgnoredDuringExecution": [{ "topologyKey": "zone", "labelSelector": {} }],
     } } } });
-    for _ in 0..3000 {
+    let red = Selector::parse("red").expect("a selector");
+    for step in 0..3000 {
+        if step == 1000 {
+            // Counted here, kept up from here on.
+            drop(cache.tally("default", &red));
+        }
         let name = format!("node-{}", random.random_range(0..5));
         let uid = format!("pod-{}", random.random_range(0..40));
         match random.random_range(0..10) {
@@ -43,12 +52,20 @@ fn counts_stay_true_whatever_comes_and_goes() {
                 let ports = json!({ "spec": { "containers": [
                     { "name": "c", "ports": [{ "containerPort": 1, "hostPort": random.random_range(1..9) }] },
                 ] } });
-                let manifest =
+                let mut manifest =
                     if random.random() { both(affinity.clone(), ports) } else { requests(json!({ "memory": "1Mi" })) };
+                if random.random() {
+                    manifest = both(manifest, labels([("red", "")]));
+                }
+                if random.random() {
+                    manifest = both(manifest, json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }));
+                }
                 drop(cache.put_pod(placed(&uid, &name, manifest)));
             }
         }
     }
+    let reds = cache.tally("default", &red);
+    let all = |slot| reds.slots().find(|(held, _)| *held == slot).map_or(0, |(_, pods)| pods);
     let mut pods = 0;
     for (name, slot) in &cache.by_name {
         let info = cache.node(*slot);
@@ -57,8 +74,15 @@ fn counts_stay_true_whatever_comes_and_goes() {
         let anew = counted_anew(info);
         assert_eq!((&info.requested, info.scored), (&anew.requested, anew.scored), "{name}");
         assert_eq!(info.ports.len(), anew.ports.len(), "{name}");
-        assert_eq!(info.with_affinity.len(), anew.with_affinity.len(), "{name}");
-        assert_eq!(cache.with_anti_affinity.contains(slot), !info.with_anti_affinity.is_empty(), "{name}");
+        assert_eq!(info.slot, *slot, "{name}");
+        let avoiding = info.pods.iter().filter(|pod| pod.affinity.is_some()).count();
+        let holders = cache.terms.iter().filter_map(|(_, _, holders)| holders.get(slot)).sum::<i64>();
+        assert_eq!(holders, i64::try_from(avoiding).expect("few"), "{name}");
+        let tally = |pods: &mut dyn Iterator<Item = &Arc<PodInfo>>| i64::try_from(pods.count()).expect("few");
+        let red = |pod: &&Arc<PodInfo>| pod.labels.contains_key("red");
+        let staying = |pod: &&Arc<PodInfo>| !pod.terminating;
+        assert_eq!(all(*slot), tally(&mut info.pods.iter().filter(red)), "{name}");
+        assert_eq!(reds.staying(*slot), tally(&mut info.pods.iter().filter(red).filter(staying)), "{name}");
         pods += info.pods.len();
     }
     assert_eq!(pods, cache.pods.len());

@@ -3,32 +3,42 @@
 mod hints;
 mod scoring;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::cache::{Others, Slot};
+use tug_api::Selector;
+
+use crate::cache::{Cache, Slot};
 use crate::change::{Change, Kinds};
 use crate::framework::{Cycle, Filter, Plugin, PreFilter, Rejection, Score};
-use crate::node::{Node, NodeInfo};
+use crate::node::NodeInfo;
 use crate::pod::{AffinityTerm, PodInfo};
+use crate::tally::Tally;
+use crate::terms::Stance;
+use crate::topology::PerDomain;
 
 pub struct InterPodAffinity;
 
-/// How many pods, or what weight, each topology's domains have.
-#[derive(Default)]
-struct Counts(HashMap<String, HashMap<String, i64>>);
-
 struct Neighbours<'a> {
     pod: &'a PodInfo,
+    cache: &'a Cache,
     namespace_labels: Option<&'a BTreeMap<String, String>>,
-    near: Vec<Cow<'a, AffinityTerm>>,
-    far: Vec<Cow<'a, AffinityTerm>>,
-    /// Pods that match all of `near`.
-    wanted: Counts,
-    /// Pods that match one of `far`.
-    unwanted: Counts,
-    /// Pods that don't want this one.
-    unwelcoming: Counts,
+    /// A node will do only near a pod that all of these select.
+    near: Unrolled<'a>,
+    /// Such pods, by the label of each term.
+    wanted: Vec<PerDomain>,
+    /// No node near a pod that one of these selects, with how many there are.
+    far: Vec<(Unrolled<'a>, PerDomain)>,
+    /// Pods that don't want this one near, by the label that says what near is.
+    unwelcoming: BTreeMap<String, PerDomain>,
+}
+
+/// Terms of a pod that a pod must all match, with all namespaces named.
+struct Unrolled<'a> {
+    terms: Vec<&'a AffinityTerm>,
+    namespaces: BTreeSet<String>,
+    /// `None` selects nothing.
+    selector: Option<Selector>,
 }
 
 impl Plugin for InterPodAffinity {
@@ -41,7 +51,7 @@ impl Plugin for InterPodAffinity {
             return PreFilter::Reject(format!("parsing pod: {error}").into());
         }
         let neighbours = Neighbours::new(cycle);
-        if neighbours.unwelcoming.is_empty() && neighbours.near.is_empty() && neighbours.far.is_empty() {
+        if neighbours.unwelcoming.is_empty() && neighbours.wanted.is_empty() && neighbours.far.is_empty() {
             return PreFilter::Skip;
         }
         PreFilter::Filter(Box::new(neighbours))
@@ -64,137 +74,121 @@ impl Plugin for InterPodAffinity {
     }
 }
 
-/// A pod's term with the namespaces that it selects by their labels named, so that others' needn't be looked up.
-fn unrolled<'a>(term: &'a AffinityTerm, others: &Others) -> Cow<'a, AffinityTerm> {
-    match &term.namespace_selector {
-        Some(selector) if !selector.is_empty() => {
-            let mut unrolled = term.clone();
-            let selected = others.namespaces.iter().filter(|(_, labels)| selector.matches(labels));
-            unrolled.namespaces.extend(selected.map(|(name, _)| name.clone()));
-            unrolled.namespace_selector = None;
-            Cow::Owned(unrolled)
-        }
-        _ => Cow::Borrowed(term),
+/// A term with the namespaces named that it selects by their labels.
+fn unrolled<'a>(term: &'a AffinityTerm, cache: &Cache) -> Unrolled<'a> {
+    let mut namespaces: BTreeSet<String> = term.namespaces.iter().cloned().collect();
+    if let Some(selector) = &term.namespace_selector {
+        let selected = cache.others.namespaces.iter().filter(|(_, labels)| selector.matches(labels));
+        namespaces.extend(selected.map(|(name, _)| name.clone()));
     }
+    Unrolled { terms: vec![term], namespaces, selector: term.selector.clone() }
 }
 
-fn matches_all<T: std::ops::Deref<Target = AffinityTerm>>(terms: &[T], pod: &PodInfo) -> bool {
-    !terms.is_empty() && terms.iter().all(|term| term.matches(pod, None))
+impl<'a> Unrolled<'a> {
+    fn all_of(terms: &'a [AffinityTerm], cache: &Cache) -> Self {
+        let mut each = terms.iter().map(|term| unrolled(term, cache));
+        let nothing = || Self { terms: Vec::new(), namespaces: BTreeSet::new(), selector: None };
+        let first = each.next().unwrap_or_else(nothing);
+        each.fold(first, |mut all, term| {
+            all.terms.extend(term.terms);
+            all.namespaces.retain(|namespace| term.namespaces.contains(namespace));
+            all.selector = all.selector.zip(term.selector).map(|(one, another)| one.and(&another));
+            all
+        })
+    }
+
+    fn matches(&self, pod: &PodInfo) -> bool {
+        self.namespaces.contains(&pod.key.namespace)
+            && self.selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels))
+    }
+
+    /// The pods that match, namespace by namespace.
+    fn tallies(&self, cache: &Cache) -> impl Iterator<Item = Arc<Tally>> {
+        let selector = self.selector.as_ref();
+        self.namespaces.iter().filter_map(move |namespace| Some(cache.tally(namespace, selector?)))
+    }
 }
 
 impl<'a> Neighbours<'a> {
     fn new(cycle: Cycle<'a>) -> Self {
         let Cycle { pod, cache } = cycle;
-        let unroll = |terms: &'a [AffinityTerm]| terms.iter().map(|term| unrolled(term, &cache.others)).collect();
-        let mut neighbours = Self {
-            pod,
-            namespace_labels: cache.others.namespaces.get(&pod.key.namespace),
-            near: unroll(pod.required_affinity()),
-            far: unroll(pod.required_anti_affinity()),
-            wanted: Counts::default(),
-            unwanted: Counts::default(),
-            unwelcoming: Counts::default(),
-        };
-        for info in cache.nodes_with_anti_affinity() {
-            for other in &info.with_anti_affinity {
-                neighbours.count_unwelcoming(other, info.node(), 1);
+        let near = Unrolled::all_of(pod.required_affinity(), cache);
+        let mut wanted: Vec<_> = near.terms.iter().map(|term| cache.per_domain(&term.topology_key)).collect();
+        if !wanted.is_empty() {
+            for (slot, pods) in near.tallies(cache).flat_map(|tally| tally.slots().collect::<Vec<_>>()) {
+                wanted.iter_mut().for_each(|domains| domains.add(slot, pods));
             }
         }
-        if neighbours.near.is_empty() && neighbours.far.is_empty() {
-            return neighbours;
-        }
-        for slot in cache.ordered() {
-            let info = cache.node(*slot);
-            for other in &info.pods {
-                neighbours.count_wanted(other, info.node(), 1);
+        let far = pod.required_anti_affinity().iter().map(|term| {
+            let mut unwanted = cache.per_domain(&term.topology_key);
+            let term = unrolled(term, cache);
+            for tally in term.tallies(cache) {
+                tally.slots().for_each(|(slot, pods)| unwanted.add(slot, pods));
             }
+            (term, unwanted)
+        });
+        let far = far.collect();
+        let namespace_labels = cache.others.namespaces.get(&pod.key.namespace);
+        let mut unwelcoming: BTreeMap<String, PerDomain> = BTreeMap::new();
+        for (_, term, holders) in cache.terms.iter().filter(|(stance, ..)| *stance == Stance::Avoid) {
+            if !term.matches(pod, namespace_labels) {
+                continue;
+            }
+            let key = &term.topology_key;
+            let domains = unwelcoming.entry(key.clone()).or_insert_with(|| cache.per_domain(key));
+            holders.iter().for_each(|(slot, pods)| domains.add(*slot, *pods));
         }
-        neighbours
+        Self { pod, cache, namespace_labels, near, wanted, far, unwelcoming }
     }
 
-    fn count_unwelcoming(&mut self, other: &PodInfo, node: &Node, by: i64) {
-        for term in other.required_anti_affinity() {
-            if term.matches(self.pod, self.namespace_labels) {
-                self.unwelcoming.count(node, &term.topology_key, by);
-            }
-        }
-    }
-
-    fn count_wanted(&mut self, other: &PodInfo, node: &Node, by: i64) {
-        if matches_all(&self.near, other) {
-            for term in &self.near {
-                self.wanted.count(node, &term.topology_key, by);
-            }
-        }
-        for term in &self.far {
-            if term.matches(other, None) {
-                self.unwanted.count(node, &term.topology_key, by);
-            }
-        }
-    }
-
-    fn has_wanted(&self, node: &Node) -> bool {
-        if !self.near.iter().all(|term| node.labels.contains_key(&term.topology_key)) {
+    fn has_wanted(&self, node: &NodeInfo) -> bool {
+        if self.wanted.iter().any(|domains| domains.at(node.slot).is_none()) {
             return false;
         }
         // The first of pods that want to be together has nobody to be near.
-        let is_first = || self.wanted.is_empty() && matches_all(&self.near, self.pod);
-        self.near.iter().all(|term| self.wanted.at(node, &term.topology_key) > 0) || is_first()
+        let is_first = || self.near.matches(self.pod) && self.wanted.iter().all(PerDomain::is_zero);
+        self.wanted.iter().all(|domains| domains.at(node.slot).is_some_and(|pods| pods > 0)) || is_first()
+    }
+
+    fn change(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
+        for term in other.required_anti_affinity() {
+            if term.matches(self.pod, self.namespace_labels) {
+                let key = &term.topology_key;
+                let domains = self.unwelcoming.entry(key.clone()).or_insert_with(|| self.cache.per_domain(key));
+                domains.add(node.slot, by);
+            }
+        }
+        if self.near.matches(other) {
+            self.wanted.iter_mut().for_each(|domains| domains.add(node.slot, by));
+        }
+        for (term, unwanted) in &mut self.far {
+            if term.matches(other) {
+                unwanted.add(node.slot, by);
+            }
+        }
     }
 }
 
 impl Filter for Neighbours<'_> {
-    fn filter(&self, info: &NodeInfo) -> Result<(), Rejection> {
-        let node = info.node();
+    fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
         if !self.has_wanted(node) {
             return Err(Rejection::unresolvable("node(s) didn't match pod affinity rules"));
         }
-        if self.far.iter().any(|term| self.unwanted.at(node, &term.topology_key) > 0) {
+        let near = |domains: &PerDomain| domains.at(node.slot).is_some_and(|pods| pods > 0);
+        if self.far.iter().any(|(_, unwanted)| near(unwanted)) {
             return Err(Rejection::resolvable("node(s) didn't match pod anti-affinity rules"));
         }
-        if self.unwelcoming.0.keys().any(|key| self.unwelcoming.at(node, key) > 0) {
+        if self.unwelcoming.values().any(near) {
             return Err(Rejection::resolvable("node(s) didn't satisfy existing pods anti-affinity rules"));
         }
         Ok(())
     }
 
     fn add(&mut self, pod: &PodInfo, node: &NodeInfo) {
-        self.count_unwelcoming(pod, node.node(), 1);
-        self.count_wanted(pod, node.node(), 1);
+        self.change(pod, node, 1);
     }
 
     fn remove(&mut self, pod: &PodInfo, node: &NodeInfo) {
-        self.count_unwelcoming(pod, node.node(), -1);
-        self.count_wanted(pod, node.node(), -1);
-    }
-}
-
-impl Counts {
-    /// Nodes without the label are in no domain.
-    fn count(&mut self, node: &Node, key: &str, by: i64) {
-        let Some(value) = node.labels.get(key) else { return };
-        if !self.0.contains_key(key) {
-            self.0.insert(key.into(), HashMap::new());
-        }
-        let Some(domains) = self.0.get_mut(key) else { return };
-        match domains.get_mut(value) {
-            Some(count) => *count += by,
-            None => drop(domains.insert(value.clone(), by)),
-        }
-        if domains.get(value) == Some(&0) {
-            domains.remove(value);
-            if domains.is_empty() {
-                self.0.remove(key);
-            }
-        }
-    }
-
-    fn at(&self, node: &Node, key: &str) -> i64 {
-        let domain = || self.0.get(key)?.get(node.labels.get(key)?);
-        domain().copied().unwrap_or(0)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.change(pod, node, -1);
     }
 }

@@ -5,13 +5,12 @@ mod constraints;
 mod hints;
 mod scoring;
 
-use std::collections::{BTreeMap, HashMap};
-
 use crate::cache::Slot;
 use crate::change::{Change, Kinds};
 use crate::framework::{Cycle, Filter, Plugin, PreFilter, Rejection, Score};
-use crate::node::{Node, NodeInfo};
+use crate::node::NodeInfo;
 use crate::pod::PodInfo;
+use crate::topology::PerDomain;
 
 use constraints::Constraint;
 
@@ -22,15 +21,16 @@ pub struct PodTopologySpread;
 /// The constraints that must hold, each with how many pods each of its domains has.
 struct Even<'a> {
     pod: &'a PodInfo,
-    constraints: Vec<(Constraint, Domains<'a>)>,
+    constraints: Vec<(Constraint, Domains)>,
 }
 
-/// Matching pods by the value of the topology's label.
-#[derive(Default)]
-struct Domains<'a> {
-    pods: HashMap<&'a str, i64>,
-    /// How many domains have so many pods.
-    levels: BTreeMap<i64, usize>,
+struct Domains {
+    /// Pods that count.
+    pods: PerDomain,
+    /// Domains of which any node counts.
+    counting: Vec<bool>,
+    /// The pods of the counting domain with the fewest; none if there should be more domains.
+    fewest: i64,
 }
 
 impl Plugin for PodTopologySpread {
@@ -75,83 +75,69 @@ impl Plugin for PodTopologySpread {
 
 impl<'a> Even<'a> {
     fn new(cycle: Cycle<'a>, constraints: Vec<Constraint>) -> Self {
-        let mut domains: Vec<Domains<'a>> = constraints.iter().map(|_| Domains::default()).collect();
-        for slot in cycle.cache.ordered() {
-            let info = cycle.cache.node(*slot);
-            let node = info.node();
-            if !has_all_labels(node, &constraints) {
+        let Cycle { pod, cache } = cycle;
+        let mut counted: Vec<_> = constraints
+            .into_iter()
+            .map(|constraint| {
+                let pods = cache.per_domain(&constraint.topology_key);
+                let domains = Domains { counting: vec![false; pods.numbers().len()], pods, fewest: 0 };
+                (constraint, domains)
+            })
+            .collect();
+        let tallies: Vec<_> = counted.iter().map(|(constraint, _)| constraint.tally(cycle)).collect();
+        for slot in cache.ordered() {
+            // Nodes without one of the labels take no part.
+            if !counted.iter().all(|(_, domains)| domains.pods.at(*slot).is_some()) {
                 continue;
             }
-            for (constraint, domains) in constraints.iter().zip(&mut domains) {
-                if !constraint.includes(cycle.pod, node) {
-                    continue;
-                }
-                if let Some(value) = node.labels.get(&constraint.topology_key) {
-                    *domains.pods.entry(value).or_default() += constraint.count(info, cycle.pod);
+            for ((constraint, domains), tally) in counted.iter_mut().zip(&tallies) {
+                if constraint.includes(pod, cache.node(*slot).node())
+                    && let Some(domain) = domains.pods.topology().domain(*slot)
+                {
+                    domains.counting[domain] = true;
+                    domains.pods.add(*slot, tally.as_ref().map_or(0, |tally| tally.staying(*slot)));
                 }
             }
         }
-        for domains in &mut domains {
-            for pods in domains.pods.values() {
-                *domains.levels.entry(*pods).or_default() += 1;
-            }
+        for (constraint, domains) in &mut counted {
+            domains.find_fewest(constraint.min_domains);
         }
-        Self { pod: cycle.pod, constraints: constraints.into_iter().zip(domains).collect() }
+        Self { pod, constraints: counted }
     }
 
     fn change(&mut self, pod: &PodInfo, info: &NodeInfo, by: i64) {
-        let node = info.node();
         if pod.key.namespace != self.pod.key.namespace
-            || !self.constraints.iter().all(|(constraint, _)| node.labels.contains_key(&constraint.topology_key))
+            || !self.constraints.iter().all(|(_, domains)| domains.pods.at(info.slot).is_some())
         {
             return;
         }
         for (constraint, domains) in &mut self.constraints {
-            if constraint.selects(pod) && constraint.includes(self.pod, node) {
-                domains.change(&node.labels[&constraint.topology_key], by);
+            if constraint.selects(pod) && constraint.includes(self.pod, info.node()) {
+                domains.pods.add(info.slot, by);
+                domains.find_fewest(constraint.min_domains);
             }
         }
     }
 }
 
-/// Nodes without one of the labels take no part.
-fn has_all_labels(node: &Node, constraints: &[Constraint]) -> bool {
-    constraints.iter().all(|constraint| node.labels.contains_key(&constraint.topology_key))
-}
-
-impl Domains<'_> {
-    /// The pods of the domain with the fewest; none if there should be more domains.
-    fn fewest(&self, min_domains: i32) -> i64 {
-        if i32::try_from(self.pods.len()).is_ok_and(|domains| domains < min_domains) {
-            return 0;
-        }
-        self.levels.first_key_value().map_or(0, |(pods, _)| *pods)
-    }
-
-    fn change(&mut self, value: &str, by: i64) {
-        let Some(pods) = self.pods.get_mut(value) else { return };
-        if let Some(domains) = self.levels.get_mut(pods) {
-            *domains -= 1;
-            if *domains == 0 {
-                self.levels.remove(pods);
-            }
-        }
-        *pods += by;
-        *self.levels.entry(*pods).or_default() += 1;
+impl Domains {
+    fn find_fewest(&mut self, min_domains: i32) {
+        let counting = || self.pods.numbers().iter().zip(&self.counting).filter(|(_, counts)| **counts);
+        let too_few = i32::try_from(counting().count()).is_ok_and(|domains| domains < min_domains);
+        self.fewest = if too_few { 0 } else { counting().map(|(pods, _)| *pods).min().unwrap_or(0) };
     }
 }
 
 impl Filter for Even<'_> {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
         for (constraint, domains) in &self.constraints {
-            let Some(value) = node.node().labels.get(&constraint.topology_key) else {
+            let Some(pods) = domains.pods.at(node.slot) else {
                 return Err(Rejection::unresolvable(
                     "node(s) didn't match pod topology spread constraints (missing required label)",
                 ));
             };
             let itself = i64::from(constraint.selects(self.pod));
-            let pods = domains.pods.get(value.as_str()).copied().unwrap_or(0);
-            if pods + itself - domains.fewest(constraint.min_domains) > constraint.max_skew {
+            if pods + itself - domains.fewest > constraint.max_skew {
                 return Err(Rejection::resolvable("node(s) didn't match pod topology spread constraints"));
             }
         }

@@ -1,6 +1,5 @@
 //! Which changes may bring wanted neighbours or take unwanted ones away.
 
-use super::matches_all;
 use crate::change::{Change, Subject};
 use crate::node::Node;
 use crate::pod::{AffinityTerm, PodInfo};
@@ -14,20 +13,25 @@ pub fn helps(pod: &PodInfo, change: &Change) -> bool {
 }
 
 fn pod_helps(pod: &PodInfo, old: Option<&PodInfo>, new: Option<&PodInfo>) -> bool {
-    let near: Vec<&AffinityTerm> = pod.required_affinity().iter().collect();
-    let far: Vec<&AffinityTerm> = pod.required_anti_affinity().iter().collect();
+    let wanted = |other: &PodInfo| {
+        let near = pod.required_affinity();
+        !near.is_empty() && near.iter().all(|term| may_match(term, other))
+    };
+    let unwanted = |other: &PodInfo| pod.required_anti_affinity().iter().any(|term| may_match(term, other));
+    let unwelcoming = |other: &PodInfo| other.required_anti_affinity().iter().any(|term| may_match(term, pod));
     match (old, new) {
         (Some(_), Some(new)) if new.uid == pod.uid => true,
-        (Some(old), Some(new)) => {
-            (!matches_all(&near, old) && matches_all(&near, new)) || (matches_all(&far, old) && !matches_all(&far, new))
-        }
-        (None, Some(new)) => matches_all(&near, new),
-        (Some(gone), None) => {
-            let theirs: Vec<&AffinityTerm> = gone.required_anti_affinity().iter().collect();
-            matches_all(&far, gone) || matches_all(&theirs, pod)
-        }
+        (Some(old), Some(new)) => (!wanted(old) && wanted(new)) || (unwanted(old) && !unwanted(new)),
+        (None, Some(new)) => wanted(new),
+        (Some(gone), None) => unwanted(gone) || unwelcoming(gone),
         (None, None) => false,
     }
+}
+
+/// Whether a namespace that is selected by its labels is, isn't looked up here: a try too many does no harm.
+fn may_match(term: &AffinityTerm, pod: &PodInfo) -> bool {
+    term.selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels))
+        && (term.namespace_selector.is_some() || term.namespaces.contains(&pod.key.namespace))
 }
 
 fn node_helps(pod: &PodInfo, old: Option<&Node>, new: &Node) -> bool {

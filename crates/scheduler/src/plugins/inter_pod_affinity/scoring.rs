@@ -1,71 +1,53 @@
 //! Preferences: the pod's for and against others, and theirs for and against it.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::{Counts, unrolled};
+use super::unrolled;
 use crate::framework::{Cycle, MAX_SCORE, Score};
 use crate::node::NodeInfo;
-use crate::pod::{AffinityTerm, PodInfo};
+use crate::terms::Stance;
+use crate::topology::PerDomain;
 
 /// What a pod that must be near this one counts: upstream's `hardPodAffinityWeight`.
 const REQUIRED_WEIGHT: i64 = 1;
 
-struct Preferences(Counts);
+/// The weights by each label that a term names.
+struct Preferences(Vec<PerDomain>);
 
 pub fn pre_score<'a>(cycle: Cycle<'a>) -> Option<Box<dyn Score + 'a>> {
     let Cycle { pod, cache } = cycle;
+    let mut weights: BTreeMap<&str, PerDomain> = BTreeMap::new();
     let own = pod.affinity.as_deref().map_or(&[][..], |affinity| &affinity.preferred);
-    let own: Vec<_> = own.iter().map(|(weight, term)| (*weight, unrolled(term, &cache.others))).collect();
-    let labels = cache.others.namespaces.get(&pod.key.namespace);
-    let mut counts = Counts::default();
-    if own.is_empty() {
-        // Only pods with preferences of their own have any say.
-        for info in cache.nodes_with_affinity() {
-            for other in &info.with_affinity {
-                count_theirs(&mut counts, other, info, pod, labels);
-            }
-        }
-    } else {
-        for slot in cache.ordered() {
-            let info = cache.node(*slot);
-            for other in &info.pods {
-                count_own(&mut counts, &own, other, info);
-                count_theirs(&mut counts, other, info, pod, labels);
-            }
-        }
-    }
-    if counts.is_empty() { None } else { Some(Box::new(Preferences(counts))) }
-}
-
-fn count_own(counts: &mut Counts, own: &[(i64, Cow<'_, AffinityTerm>)], other: &PodInfo, info: &NodeInfo) {
     for (weight, term) in own {
-        if term.matches(other, None) {
-            counts.count(info.node(), &term.topology_key, *weight);
+        let sums = weights.entry(&term.topology_key).or_insert_with(|| cache.per_domain(&term.topology_key));
+        for tally in unrolled(term, cache).tallies(cache) {
+            for (slot, pods) in tally.slots() {
+                sums.add(slot, weight * pods);
+            }
         }
     }
-}
-
-fn count_theirs(
-    counts: &mut Counts,
-    other: &PodInfo,
-    info: &NodeInfo,
-    pod: &PodInfo,
-    labels: Option<&BTreeMap<String, String>>,
-) {
-    let Some(affinity) = &other.affinity else { return };
-    let required = affinity.required.iter().map(|term| (REQUIRED_WEIGHT, term));
-    let preferred = affinity.preferred.iter().map(|(weight, term)| (*weight, term));
-    for (weight, term) in required.chain(preferred) {
-        if term.matches(pod, labels) {
-            counts.count(info.node(), &term.topology_key, weight);
+    let labels = cache.others.namespaces.get(&pod.key.namespace);
+    for (stance, term, holders) in cache.terms.iter() {
+        let weight = match stance {
+            Stance::Avoid => continue,
+            Stance::Need => REQUIRED_WEIGHT,
+            Stance::Prefer(weight) => weight,
+        };
+        if !term.matches(pod, labels) {
+            continue;
+        }
+        let sums = weights.entry(&term.topology_key).or_insert_with(|| cache.per_domain(&term.topology_key));
+        for (slot, pods) in holders {
+            sums.add(*slot, weight * pods);
         }
     }
+    weights.retain(|_, sums| !sums.is_zero());
+    if weights.is_empty() { None } else { Some(Box::new(Preferences(weights.into_values().collect()))) }
 }
 
 impl Score for Preferences {
     fn score(&self, node: &NodeInfo) -> i64 {
-        self.0.0.keys().map(|key| self.0.at(node.node(), key)).sum()
+        self.0.iter().filter_map(|sums| sums.at(node.slot)).sum()
     }
 
     fn normalize(&self, scores: &mut [i64]) {

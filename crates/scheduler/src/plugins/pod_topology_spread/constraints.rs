@@ -1,15 +1,18 @@
 //! A pod's constraints with their selectors read, or those that stand in for them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::TopologySpreadConstraint;
 use tug_api::Selector;
 
 use super::HOSTNAME;
 use crate::cache::Others;
-use crate::node::{Node, NodeInfo};
+use crate::framework::Cycle;
+use crate::node::Node;
 use crate::pod::{self, PodInfo};
 use crate::taints;
+use crate::tally::Tally;
 
 pub const DO_NOT_SCHEDULE: &str = "DoNotSchedule";
 pub const SCHEDULE_ANYWAY: &str = "ScheduleAnyway";
@@ -103,12 +106,9 @@ impl Constraint {
             && (!self.honors_taints || taints::admitted(&node.taints, &wishes.tolerations))
     }
 
-    /// Pods there of `pod`'s namespace that are selected and stay.
-    pub fn count(&self, node: &NodeInfo, pod: &PodInfo) -> i64 {
-        let Some(selector) = self.selector.as_ref().filter(|selector| !selector.is_empty()) else { return 0 };
-        let counts = |other: &&std::sync::Arc<PodInfo>| {
-            !other.terminating && other.key.namespace == pod.key.namespace && selector.matches(&other.labels)
-        };
-        node.pods.iter().filter(counts).count().try_into().unwrap_or(i64::MAX)
+    /// The selected pods of the pod's namespace; `None` for none.
+    pub fn tally(&self, cycle: Cycle<'_>) -> Option<Arc<Tally>> {
+        let selector = self.selector.as_ref().filter(|selector| !selector.is_empty())?;
+        Some(cycle.cache.tally(&cycle.pod.key.namespace, selector))
     }
 }

@@ -36,7 +36,8 @@ fn pod_helps(pod: &PodInfo, old: Option<&PodInfo>, new: Option<&PodInfo>, constr
 }
 
 fn node_helps(old: Option<&Node>, new: Option<&Node>, constraints: &[Constraint]) -> bool {
-    let takes_part = |node: &Node| super::has_all_labels(node, constraints);
+    // One without one of the labels has no part in any of this.
+    let takes_part = |node: &Node| constraints.iter().all(|c| node.labels.contains_key(&c.topology_key));
     match (old, new) {
         (Some(old), Some(new)) => {
             let domain = |labels: &BTreeMap<String, String>, constraint: &Constraint| {

@@ -1,26 +1,30 @@
 //! The constraints that needn't hold: the fewer pods a node's domains have, the better.
 
-use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use super::HOSTNAME;
 use super::constraints::{self, Constraint};
-use super::{HOSTNAME, has_all_labels};
 use crate::cache::Slot;
 use crate::framework::{Cycle, MAX_SCORE, Score};
 use crate::node::NodeInfo;
-use crate::pod::PodInfo;
+use crate::tally::Tally;
+use crate::topology::PerDomain;
 
 /// In the place of a score: the node lacks a label.
 const LEFT_OUT: i64 = -1;
 
-struct Spread<'a> {
-    pod: &'a PodInfo,
-    constraints: Vec<(Constraint, Counts<'a>)>,
-    left_out: HashSet<&'a str>,
+struct Spread {
+    constraints: Vec<Counted>,
+    /// Nodes that lack one of the labels are left out.
+    all_labels: bool,
 }
 
-/// Pods by domain, and how much one pod counts. Hosts are counted when they are scored.
-struct Counts<'a> {
-    pods: HashMap<&'a str, i64>,
+struct Counted {
+    constraint: Constraint,
+    tally: Option<Arc<Tally>>,
+    /// Pods of the feasible nodes' domains. Hosts have their own.
+    pods: PerDomain,
+    /// How much one pod counts.
     weight: f64,
 }
 
@@ -30,77 +34,83 @@ pub fn pre_score<'a>(cycle: Cycle<'a>, feasible: &[Slot]) -> Result<Option<Box<d
     if constraints.is_empty() {
         return Ok(None);
     }
+    let counted = constraints.into_iter().map(|constraint| Counted {
+        tally: constraint.tally(cycle),
+        pods: cycle.cache.per_domain(&constraint.topology_key),
+        constraint,
+        weight: 0.0,
+    });
     // With the system's constraints, nodes that are in no zone still spread by name.
     let all_labels = !cycle.pod.wishes().spread.is_empty();
-    let mut left_out = HashSet::new();
-    let mut counts: Vec<HashMap<&'a str, i64>> = constraints.iter().map(|_| HashMap::new()).collect();
-    for slot in feasible {
-        let node = cycle.cache.node(*slot).node();
-        if all_labels && !has_all_labels(node, &constraints) {
-            left_out.insert(node.name.as_str());
-            continue;
-        }
-        for (constraint, counts) in constraints.iter().zip(&mut counts) {
-            if constraint.topology_key != HOSTNAME {
-                counts.entry(node.labels.get(&constraint.topology_key).map_or("", String::as_str)).or_default();
-            }
-        }
-    }
-    count(cycle, &constraints, all_labels, &mut counts);
-    let hosts = feasible.len() - left_out.len();
-    let weighted = |constraint: &Constraint, pods: HashMap<&'a str, i64>| {
-        let domains = if constraint.topology_key == HOSTNAME { hosts } else { pods.len() };
-        Counts { pods, weight: (domains as f64 + 2.0).ln() }
-    };
-    let constraints = constraints
-        .into_iter()
-        .zip(counts)
-        .map(|(constraint, pods)| {
-            let counts = weighted(&constraint, pods);
-            (constraint, counts)
-        })
-        .collect();
-    Ok(Some(Box::new(Spread { pod: cycle.pod, constraints, left_out })))
+    let mut spread = Spread { constraints: counted.collect(), all_labels };
+    spread.count(cycle);
+    spread.weigh(feasible);
+    Ok(Some(Box::new(spread)))
 }
 
-/// Counts the pods of all nodes that share a domain with a feasible one.
-fn count<'a>(cycle: Cycle<'a>, constraints: &[Constraint], all_labels: bool, counts: &mut [HashMap<&'a str, i64>]) {
-    // Of hosts and of the zone that isn't one nothing is asked later.
-    if counts.iter().all(|counts| counts.keys().all(|value| value.is_empty())) {
-        return;
+impl Spread {
+    fn takes_part(&self, slot: Slot) -> bool {
+        !self.all_labels || self.constraints.iter().all(|counted| counted.pods.at(slot).is_some())
     }
-    for slot in cycle.cache.ordered() {
-        let info = cycle.cache.node(*slot);
-        let node = info.node();
-        if all_labels && !has_all_labels(node, constraints) {
-            continue;
+
+    fn count(&mut self, cycle: Cycle<'_>) {
+        if self.constraints.iter().all(Counted::is_by_host) {
+            return;
         }
-        for (constraint, counts) in constraints.iter().zip(&mut *counts) {
-            let value = node.labels.get(&constraint.topology_key);
-            let Some(pods) = value.and_then(|value| counts.get_mut(value.as_str())) else { continue };
-            if constraint.includes(cycle.pod, node) {
-                *pods += constraint.count(info, cycle.pod);
+        for slot in cycle.cache.ordered() {
+            if !self.takes_part(*slot) {
+                continue;
             }
+            for counted in self.constraints.iter_mut().filter(|counted| !counted.is_by_host()) {
+                let pods = counted.on(*slot);
+                if pods > 0 && counted.constraint.includes(cycle.pod, cycle.cache.node(*slot).node()) {
+                    counted.pods.add(*slot, pods);
+                }
+            }
+        }
+    }
+
+    /// The more domains, the more one pod counts, so that a few large ones aren't drowned by many small ones.
+    fn weigh(&mut self, feasible: &[Slot]) {
+        let scored: Vec<Slot> = feasible.iter().copied().filter(|slot| self.takes_part(*slot)).collect();
+        for counted in &mut self.constraints {
+            let domains = if counted.is_by_host() { scored.len() } else { counted.domains(&scored) };
+            counted.weight = (domains as f64 + 2.0).ln();
         }
     }
 }
 
-impl Score for Spread<'_> {
-    fn score(&self, info: &NodeInfo) -> i64 {
-        let node = info.node();
-        if self.left_out.contains(node.name.as_str()) {
+impl Counted {
+    fn is_by_host(&self) -> bool {
+        self.constraint.topology_key == HOSTNAME
+    }
+
+    fn on(&self, slot: Slot) -> i64 {
+        self.tally.as_ref().map_or(0, |tally| tally.staying(slot))
+    }
+
+    /// How many domains these nodes are in; to be in none is one of them.
+    fn domains(&self, slots: &[Slot]) -> usize {
+        let mut seen = vec![false; self.pods.numbers().len() + 1];
+        for slot in slots {
+            let domain = self.pods.topology().domain(*slot);
+            seen[domain.map_or(0, |domain| domain + 1)] = true;
+        }
+        seen.into_iter().filter(|seen| *seen).count()
+    }
+}
+
+impl Score for Spread {
+    fn score(&self, node: &NodeInfo) -> i64 {
+        if !self.takes_part(node.slot) {
             return LEFT_OUT;
         }
         let mut score = 0.0;
-        for (constraint, counts) in &self.constraints {
-            let Some(value) = node.labels.get(&constraint.topology_key) else { continue };
-            let pods = if constraint.topology_key == HOSTNAME {
-                constraint.count(info, self.pod)
-            } else {
-                counts.pods.get(value.as_str()).copied().unwrap_or(0)
-            };
+        for counted in &self.constraints {
+            let Some(of_domain) = counted.pods.at(node.slot) else { continue };
+            let pods = if counted.is_by_host() { counted.on(node.slot) } else { of_domain };
             // The skew that is allowed anyway waters the differences down.
-            score += pods as f64 * counts.weight + (constraint.max_skew - 1) as f64;
+            score += pods as f64 * counted.weight + (counted.constraint.max_skew - 1) as f64;
         }
         score.round() as i64
     }
