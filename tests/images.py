@@ -25,6 +25,7 @@ GROUP = """root:x:0:
 tty:x:5:
 www-data:x:33:
 redis:x:101:
+crew:x:600:redis
 nogroup:x:65534:
 """
 APPLETS = """

@@ -168,7 +168,7 @@ def test_a_missing_config_map_is_named_and_waited_for(kube):
 
 
 def test_restart_with_back_off(kube):
-    kube.apply(pod("crashes", container(script="exit 4")))
+    kube.apply(pod("crashes", container(script="echo about to; exit 4")))
     until(lambda: kube("get", "pod", "crashes", "--no-headers").split()[2] == "CrashLoopBackOff", "it backs off")
     status = kube.get("pod", "crashes")["status"]["containerStatuses"][0]
     assert status["lastState"]["terminated"]["exitCode"] == 4
@@ -176,7 +176,20 @@ def test_restart_with_back_off(kube):
     assert re.match("back-off 10s restarting failed container=main pod=crashes_", status["state"]["waiting"]["message"])
     events = dict(kube.events("crashes"))
     assert events["BackOff"].startswith("Back-off restarting failed container main in pod crashes_")
+    assert kube("logs", "crashes", "--previous") == kube("logs", "crashes") == "about to\n"
     kube.wait("pod crashes", ".status.containerStatuses[0].restartCount=2", timeout=40)
+
+
+def test_a_containers_own_restart_rules(kube):
+    """In a pod that never restarts, an exit code of the list does; the rest ends as the pod's policy says."""
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    mounts = [{"name": "data", "mountPath": "/data"}]
+    script = "test -e /data/again && exit 3; touch /data/again; exit 42"
+    ruled = container(script=script, volumeMounts=mounts, restartPolicy="Never", restartPolicyRules=rules)
+    kube.apply(pod("ruled", ruled, restartPolicy="Never", volumes=[{"name": "data", "emptyDir": {}}]))
+    kube.wait("pod ruled", ".status.phase=Failed")
+    status = kube.get("pod", "ruled")["status"]["containerStatuses"][0]
+    assert (status["restartCount"], status["state"]["terminated"]["exitCode"]) == (1, 3)
 
 
 @pytest.mark.parametrize(
@@ -403,7 +416,7 @@ def test_exit_codes_and_messages(kube):
     assert (ended["log"]["exitCode"], ended["log"]["message"]) == (1, "from the log\n")
 
 
-def test_limits_are_held(kube):
+def test_limits_are_held(cluster, kube):
     limits = {"resources": {"limits": {"memory": "32Mi", "cpu": "100m"}, "requests": {"cpu": "50m"}}}
     hungry = container(script="head -c 200m /dev/zero | tail", **limits)
     kube.apply(
@@ -420,6 +433,36 @@ def test_limits_are_held(kube):
     assert (memory, cpu) == (str(32 << 20), "10000")
     quality = {name: kube.path(f"pod {name}", ".status.qosClass") for name in ["free", "tight"]}
     assert quality == {"free": "BestEffort", "tight": "Burstable"}
+    # Pods that ask for nothing get what is left: the least share that cgroups v1, or v2, know.
+    path = "/sys/fs/cgroup -path '*/kubepods/besteffort/cpu.{}' -exec cat {{}} +"
+    assert cluster.ssh(f"find {path.format('shares')}; find {path.format('weight')}").split() in (["2"], ["1"])
+
+
+def test_a_pod_that_came_past_the_scheduler_needs_room_too(cluster, kube):
+    """Upstream's kubelet looks again, and says what the scheduler would have said."""
+    ports = [{"containerPort": 80, "hostPort": 18080}]
+    kube.apply(pod("first", container(script="sleep inf", ports=ports), nodeName=cluster.name))
+    kube.wait("pod first", "condition=Ready")
+    kube.apply(
+        pod("big", container(script="sleep inf", resources={"requests": {"cpu": "1000"}}), nodeName=cluster.name),
+        pod("second", container(script="sleep inf", ports=ports), nodeName=cluster.name),
+    )
+    told = {}
+    for name in ["big", "second"]:
+        kube.wait(f"pod {name}", ".status.phase=Failed")
+        status = kube.get("pod", name)["status"]
+        told[name] = status["reason"], status["message"]
+        assert status["reason"] in dict(kube.events(name))
+    reason, message = told["big"]
+    assert reason == "OutOfcpu"
+    assert re.fullmatch(
+        r"Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000, used: \d+, capacity: \d+000",
+        message,
+    )
+    assert told["second"] == (
+        "NodePorts",
+        "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+    )
 
 
 def test_containers_of_a_pod_share_its_network(kube):
@@ -510,6 +553,28 @@ def test_security_contexts(kube):
     assert status == {"CapEff": "0" * 16, "NoNewPrivs": "1", "Seccomp": "2"}
     assert "Read-only file system" in rest[3]
     assert rest[4] == "3000"
+
+
+def test_groups_that_only_the_image_knows_of(kube):
+    """In the images' /etc/group, redis is one of the crew, 600."""
+    ask = {"supplementalGroups": [4000]}
+    kube.apply(
+        once("merged", "id -G", "redis", securityContext=ask),
+        once("strict", "id -G", "redis", securityContext={**ask, "supplementalGroupsPolicy": "Strict"}),
+    )
+    assert set(output(kube, "merged").split()) == {"101", "600", "4000"}
+    assert set(output(kube, "strict").split()) == {"101", "4000"}
+
+
+def test_a_seccomp_profile_that_is_not_there(kube):
+    profile = {"type": "Localhost", "localhostProfile": "none.json"}
+    kube.apply(pod("unsafe", container(script="sleep inf", securityContext={"seccompProfile": profile})))
+    until(
+        lambda: kube("get", "pod", "unsafe", "--no-headers").split()[2] == "CreateContainerError", "it can't be made"
+    )
+    message = kube.path("pod unsafe", ".status.containerStatuses[0].state.waiting.message")
+    missing = r'cannot load seccomp profile "(.*)/none.json": open \1/none.json: no such file or directory'
+    assert re.fullmatch(missing, message)
 
 
 def test_default_and_added_capabilities(kube):

@@ -164,6 +164,15 @@ impl Engine {
         format!("{}/{}", self.config.cgroup_parent, own.trim_matches('/'))
     }
 
+    /// Makes a control group above those of sandboxes, relative to the engine's own, or sets limits of one that is there.
+    ///
+    /// # Errors
+    /// When it can't be made or a limit is refused.
+    pub async fn limit_group(&self, group: &str, limits: Limits) -> Result<()> {
+        let cgroup = format!("{}/{}", self.config.cgroup_parent, group.trim_matches('/'));
+        blocking(move || cgroup::create(&cgroup, &limits)).await
+    }
+
     pub fn sandboxes(&self) -> Vec<SandboxStatus> {
         self.sandboxes.lock().values().map(|sandbox| sandbox.status.lock().clone()).collect()
     }

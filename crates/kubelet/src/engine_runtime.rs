@@ -14,8 +14,8 @@ use tug_engine::{Engine, Image};
 use tug_network::pods::{Attachment, PodNetwork};
 
 use crate::runtime::{
-    Auth, ContainerSpec, ContainerStatus, Event, ExecOutput, ExecSpec, HostPort, ImageInfo, LogLine, LogOptions,
-    Result, Runtime, RuntimeError, Sandbox, SandboxSpec, SandboxStatus, Session, Stats,
+    Auth, ContainerSpec, ContainerStatus, Event, ExecOutput, ExecSpec, HostPort, ImageInfo, Limits, LogLine,
+    LogOptions, Result, Runtime, RuntimeError, Sandbox, SandboxSpec, SandboxStatus, Session, Stats,
 };
 
 /// What a probe's or hook's command may say before the rest is dropped.
@@ -96,6 +96,10 @@ impl Runtime for EngineRuntime {
     async fn remove_sandbox(&self, id: &str) -> Result<()> {
         self.network.detach(id).await.map_err(RuntimeError::Failed)?;
         ignore_missing(self.engine.remove_sandbox(id).await)
+    }
+
+    async fn limit_group(&self, group: &str, limits: Limits) -> Result<()> {
+        Ok(self.engine.limit_group(group, limits).await?)
     }
 
     async fn create_container(&self, mut spec: ContainerSpec) -> Result<()> {

@@ -139,6 +139,16 @@ impl Pulls {
     }
 }
 
+/// Whether the container's start begins with a pull.
+pub fn pulls(container: &Container, known: Option<&ImageInfo>) -> bool {
+    let name = container.image.as_deref().unwrap_or("");
+    match (policy(container, name), known) {
+        ("Never", _) => false,
+        ("Always", Some(image)) => !image.local,
+        (_, known) => known.is_none(),
+    }
+}
+
 /// The API server sets a policy; this is its default, for pods that came another way.
 fn policy<'a>(container: &'a Container, image: &str) -> &'a str {
     match container.image_pull_policy.as_deref() {

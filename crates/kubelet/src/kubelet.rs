@@ -15,7 +15,7 @@ use crate::references::References;
 use crate::resolv::ResolvConf;
 use crate::runtime::Runtime;
 use crate::task::AbortOnDrop;
-use crate::{lease, server};
+use crate::{groups, lease, server};
 
 /// Where and as what the kubelet works.
 #[derive(Clone, Debug)]
@@ -123,6 +123,7 @@ impl Kubelet {
             serving,
             AbortOnDrop(tokio::spawn(node::run(Arc::clone(&context), address.port()))),
             AbortOnDrop(tokio::spawn(lease::run(Arc::clone(&context)))),
+            AbortOnDrop(tokio::spawn(groups::run(Arc::clone(&context), pods.burstable_milli()))),
         ];
         Ok(Self { pods, address, tasks })
     }

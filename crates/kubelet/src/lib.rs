@@ -17,6 +17,7 @@ mod env;
 mod expand;
 mod fields;
 mod files;
+mod groups;
 mod images;
 mod keyring;
 mod kubelet;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-    NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures, NodeSpec,
+    NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -43,6 +43,22 @@ impl Capacity {
         let disk_bytes = nix::sys::statvfs::statvfs(images)
             .map_or(0, |stat| i64::try_from(stat.blocks() * stat.fragment_size()).unwrap_or(i64::MAX));
         Self { cpu_milli: cpus as i64 * 1000, memory_bytes: meminfo("MemTotal:"), disk_bytes, pods }
+    }
+
+    /// What pods may ask for: upstream leaves its hard eviction thresholds to the node.
+    pub fn allocatable_memory_bytes(&self) -> i64 {
+        (self.memory_bytes - LEAST_MEMORY_BYTES).max(0)
+    }
+
+    pub fn allocatable_disk_bytes(&self) -> i64 {
+        self.disk_bytes - self.disk_bytes / 10
+    }
+
+    fn allocatable(&self) -> BTreeMap<String, Quantity> {
+        let mut all = self.quantities();
+        all.insert("memory".into(), Quantity(format!("{}Ki", self.allocatable_memory_bytes() / 1024)));
+        all.insert("ephemeral-storage".into(), Quantity(self.allocatable_disk_bytes().to_string()));
+        all
     }
 
     fn quantities(&self) -> BTreeMap<String, Quantity> {
@@ -162,20 +178,20 @@ fn architecture() -> &'static str {
 }
 
 fn status(context: &Context, port: u16, before: Option<&NodeStatus>) -> NodeStatus {
-    let capacity = context.capacity.quantities();
     let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
     NodeStatus {
         addresses: Some(vec![
             address("InternalIP", context.config.node_ip.to_string()),
             address("Hostname", context.config.node_name.clone()),
         ]),
-        allocatable: Some(capacity.clone()),
-        capacity: Some(capacity),
+        allocatable: Some(context.capacity.allocatable()),
+        capacity: Some(context.capacity.quantities()),
         conditions: Some(conditions(context, before)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(port) }),
         }),
         images: Some(images(context)),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
         node_info: Some(system_info(context)),
         ..NodeStatus::default()
     }

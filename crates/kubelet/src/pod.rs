@@ -68,6 +68,12 @@ pub fn host_network(spec: &PodSpec) -> bool {
     spec.host_network == Some(true)
 }
 
+/// It has come to its end and runs nothing more.
+pub fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 /// What events about the pod refer to.
 pub fn reference(pod: &Pod) -> ObjectReference {
     ObjectReference {

@@ -11,8 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tug_api::Object;
 use tug_client::{Change, Informer, Informers, Scope};
 
+use crate::admission::{self, Refusal};
+use crate::groups;
 use crate::kubelet::Context;
 use crate::labels;
+use crate::pod;
 use crate::runtime::Event;
 use crate::task::AbortOnDrop;
 use crate::volumes;
@@ -23,13 +26,20 @@ pub(crate) struct Pods {
     informer: Informer<Pod>,
     workers: Mutex<HashMap<String, Handle>>,
     tasks: Mutex<Vec<AbortOnDrop<()>>>,
+    burstable_milli: watch::Sender<i64>,
 }
 
 struct Handle {
     updates: watch::Sender<Update>,
     wake: Arc<Notify>,
     ending: CancellationToken,
+    refused: bool,
     _task: AbortOnDrop<()>,
+}
+
+/// An earlier kubelet has taken the pod in: it says so by its start.
+fn was_taken_in(pod: &Pod) -> bool {
+    pod.status.as_ref().is_some_and(|status| status.start_time.is_some())
 }
 
 impl Pods {
@@ -37,8 +47,13 @@ impl Pods {
         let fields = format!("spec.nodeName={}", context.config.node_name);
         let informer = informers.scoped::<Pod>(Scope { fields, ..Scope::default() });
         let events = context.runtime.events();
-        let pods =
-            Arc::new(Self { context, informer: informer.clone(), workers: Mutex::default(), tasks: Mutex::default() });
+        let pods = Arc::new(Self {
+            context,
+            informer: informer.clone(),
+            workers: Mutex::default(),
+            tasks: Mutex::default(),
+            burstable_milli: watch::Sender::new(0),
+        });
         let runtime = tokio::runtime::Handle::current();
         let weak = Arc::downgrade(&pods);
         informer.subscribe(move |change| {
@@ -62,6 +77,18 @@ impl Pods {
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
         self.informer.get(namespace, name)
+    }
+
+    pub fn burstable_milli(&self) -> watch::Receiver<i64> {
+        self.burstable_milli.subscribe()
+    }
+
+    /// Counts anew what the pods that are here ask for.
+    fn count_requests(&self) {
+        let pods: Vec<Arc<Pod>> =
+            self.workers.lock().values().map(|handle| handle.updates.borrow().pod.clone()).collect();
+        let milli = groups::burstable_milli(pods.iter().map(AsRef::as_ref).filter(|pod| !pod::is_over(pod)));
+        self.burstable_milli.send_if_modified(|known| std::mem::replace(known, milli) != milli);
     }
 
     pub fn shutdown(&self) {
@@ -92,7 +119,7 @@ impl Pods {
             }
         };
         let uid = object.meta.uid.clone();
-        let update = Update { pod, gone };
+        let update = Update { pod: Arc::clone(&pod), gone };
         let mut workers = self.workers.lock();
         if let Some(handle) = workers.get(&uid) {
             if update.ending() {
@@ -104,21 +131,33 @@ impl Pods {
         if gone {
             return;
         }
+        let refusal = if was_taken_in(&pod) { None } else { self.refusal(&pod, &workers) };
+        let refused = refusal.is_some();
         let ending = CancellationToken::new();
         if update.ending() {
             ending.cancel();
         }
         let wake = Arc::new(Notify::new());
         let (updates, receiver) = watch::channel(update);
-        let worker = Worker::new(Arc::clone(&self.context), receiver, Arc::clone(&wake), ending.clone());
+        let worker = Worker::new(Arc::clone(&self.context), receiver, Arc::clone(&wake), ending.clone(), refusal);
         let (weak, key) = (Arc::downgrade(self), uid.clone());
         let task = tokio::spawn(async move {
             worker.run().await;
             if let Some(pods) = weak.upgrade() {
                 pods.workers.lock().remove(&key);
+                pods.count_requests();
             }
         });
-        workers.insert(uid, Handle { updates, wake, ending, _task: AbortOnDrop(task) });
+        workers.insert(uid, Handle { updates, wake, ending, refused, _task: AbortOnDrop(task) });
+        drop(workers);
+        self.count_requests();
+    }
+
+    /// Decided in the order of arrival, so that of two pods that don't fit together one is taken.
+    fn refusal(&self, pod: &Pod, workers: &HashMap<String, Handle>) -> Option<Refusal> {
+        let taken = workers.values().filter(|handle| !handle.refused).map(|handle| handle.updates.borrow().pod.clone());
+        let others: Vec<Arc<Pod>> = taken.filter(|pod| !pod::is_over(pod)).collect();
+        admission::admit(pod, &others, &self.context.capacity).err()
     }
 
     /// Wakes the worker whose sandbox something happened in.

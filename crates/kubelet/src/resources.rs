@@ -1,8 +1,11 @@
 //! Requests and limits: quantities as numbers, and as cgroup limits of containers and pods.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use crate::pod;
 use crate::runtime::Limits;
 
 const SHARES_PER_CPU: i64 = 1024;
@@ -21,9 +24,7 @@ pub fn bytes_of(quantity: &Quantity) -> i64 {
 }
 
 fn amount(resources: &ResourceRequirements, name: &str, convert: fn(&Quantity) -> i64) -> (i64, i64) {
-    let of = |list: &Option<std::collections::BTreeMap<String, Quantity>>| {
-        list.as_ref().and_then(|list| list.get(name)).map(convert)
-    };
+    let of = |list: &Option<BTreeMap<String, Quantity>>| list.as_ref().and_then(|list| list.get(name)).map(convert);
     let limit = of(&resources.limits).unwrap_or(0);
     (of(&resources.requests).unwrap_or(limit), limit)
 }
@@ -38,36 +39,75 @@ fn both(resources: &ResourceRequirements) -> ((i64, i64), (i64, i64)) {
     (amount(resources, "cpu", milli_of), amount(resources, "memory", bytes_of))
 }
 
-/// cgroup limits of the whole pod: a limit only where every container has one, as upstream's
-/// `ResourceConfigForPod`.
+/// Amounts of resources by name, in thousandths.
+pub type Totals = BTreeMap<String, i64>;
+
+type Part = fn(&ResourceRequirements) -> &Option<BTreeMap<String, Quantity>>;
+
+/// What a pod asks for: its ordinary containers and sidecars together, or at least what the greediest init container
+/// takes beside the sidecars before it; what the pod itself says counts before that (upstream's `PodRequests`).
+pub fn pod_requests(spec: &PodSpec) -> Totals {
+    totals(spec, |resources| &resources.requests)
+}
+
+fn totals(spec: &PodSpec, part: Part) -> Totals {
+    let of = |resources: Option<&ResourceRequirements>| -> Totals {
+        let list = resources.and_then(|resources| part(resources).as_ref());
+        list.into_iter().flatten().map(|(name, quantity)| (name.clone(), milli_of(quantity))).collect()
+    };
+    let add = |to: &mut Totals, more: &Totals| {
+        for (name, milli) in more {
+            *to.entry(name.clone()).or_default() += milli;
+        }
+    };
+    let (mut total, mut sidecars, mut init) = (Totals::new(), Totals::new(), Totals::new());
+    for container in &spec.containers {
+        add(&mut total, &of(container.resources.as_ref()));
+    }
+    for container in pod::init_containers(spec) {
+        let mut peak = of(container.resources.as_ref());
+        if pod::is_sidecar(container) {
+            add(&mut total, &peak);
+            add(&mut sidecars, &peak);
+            peak = sidecars.clone();
+        } else {
+            add(&mut peak, &sidecars);
+        }
+        for (name, milli) in peak {
+            let known = init.entry(name).or_default();
+            *known = milli.max(*known);
+        }
+    }
+    for (name, milli) in init {
+        let known = total.entry(name).or_default();
+        *known = milli.max(*known);
+    }
+    total.extend(of(spec.resources.as_ref()));
+    total
+}
+
+/// cgroup limits of the whole pod: a limit only where every container has one, or the pod itself (upstream's
+/// `ResourceConfigForPod`).
 pub fn pod_limits(spec: &PodSpec) -> Limits {
-    if let Some(resources) = &spec.resources {
-        let (cpu, memory) = both(resources);
-        return limits(cpu.0, cpu.1, memory.1);
-    }
-    let of = |container: &Container| container.resources.as_ref().map_or(((0, 0), (0, 0)), both);
-    let inits = spec.init_containers.as_deref().unwrap_or_default();
-    let sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-    let (mut request, mut cpu_limit, mut memory_limit) = (0, 0, 0);
-    let (mut cpu_limited, mut memory_limited) = (true, true);
-    for container in spec.containers.iter().chain(inits.iter().filter(sidecar)) {
-        let (cpu, memory) = of(container);
-        request += cpu.0;
-        cpu_limit += cpu.1;
-        memory_limit += memory.1;
-        cpu_limited &= cpu.1 > 0;
-        memory_limited &= memory.1 > 0;
-    }
-    // Init containers run one after the other, beside the sidecars that came before them.
-    for container in inits.iter().filter(|container| !sidecar(container)) {
-        let (cpu, memory) = of(container);
-        request = request.max(cpu.0);
-        cpu_limit = cpu_limit.max(cpu.1);
-        memory_limit = memory_limit.max(memory.1);
-        cpu_limited &= cpu.1 > 0;
-        memory_limited &= memory.1 > 0;
-    }
-    limits(request, if cpu_limited { cpu_limit } else { 0 }, if memory_limited { memory_limit } else { 0 })
+    let limits_of = |resources: Option<&ResourceRequirements>, name: &str| {
+        resources.and_then(|resources| resources.limits.as_ref()?.get(name)).map_or(0, milli_of)
+    };
+    let totals = totals(spec, |resources| &resources.limits);
+    let limit = |name: &str| {
+        let all = || {
+            let mut containers = spec.containers.iter().chain(pod::init_containers(spec));
+            containers.all(|container| limits_of(container.resources.as_ref(), name) > 0)
+        };
+        let declared = limits_of(spec.resources.as_ref(), name) > 0 || all();
+        totals.get(name).copied().filter(|_| declared).unwrap_or(0)
+    };
+    let request = pod_requests(spec).get("cpu").copied().unwrap_or(0);
+    limits(request, limit("cpu"), limit("memory") / 1000)
+}
+
+/// A processor request as cgroup v1 has it (upstream's `MilliCPUToShares`).
+pub fn shares(milli: i64) -> u64 {
+    (milli * SHARES_PER_CPU / 1000).clamp(MIN_SHARES, MAX_SHARES) as u64
 }
 
 fn limits(cpu_request_milli: i64, cpu_limit_milli: i64, memory_bytes: i64) -> Limits {
@@ -76,7 +116,7 @@ fn limits(cpu_request_milli: i64, cpu_limit_milli: i64, memory_bytes: i64) -> Li
         milli => ((milli * PERIOD_MICROS / 1000).max(MIN_QUOTA_MICROS), PERIOD_MICROS as u64),
     };
     Limits {
-        cpu_shares: (cpu_request_milli * SHARES_PER_CPU / 1000).clamp(MIN_SHARES, MAX_SHARES) as u64,
+        cpu_shares: shares(cpu_request_milli),
         cpu_quota_micros: quota,
         cpu_period_micros: period,
         memory_bytes: memory_bytes.max(0) as u64,
@@ -151,11 +191,13 @@ mod tests {
 
     #[test]
     fn a_pod_is_limited_only_when_all_its_containers_are() {
+        // The API server has made requests of limits that stand alone.
+        let both = |list: serde_json::Value| serde_json::json!({"requests": list, "limits": list});
         let spec: PodSpec = serde_json::from_value(serde_json::json!({
-            "initContainers": [{"name": "i", "resources": {"limits": {"cpu": "3", "memory": "1Mi"}}}],
+            "initContainers": [{"name": "i", "resources": both(serde_json::json!({"cpu": "3", "memory": "1Mi"}))}],
             "containers": [
-                {"name": "a", "resources": {"limits": {"cpu": "1", "memory": "64Mi"}}},
-                {"name": "b", "resources": {"limits": {"cpu": "1"}}},
+                {"name": "a", "resources": both(serde_json::json!({"cpu": "1", "memory": "64Mi"}))},
+                {"name": "b", "resources": both(serde_json::json!({"cpu": "1"}))},
             ]
         }))
         .unwrap();
@@ -163,6 +205,30 @@ mod tests {
         assert_eq!(limits.cpu_shares, 3072);
         assert_eq!(limits.cpu_quota_micros, 300_000);
         assert_eq!(limits.memory_bytes, 0);
+    }
+
+    #[test]
+    fn init_containers_need_room_beside_sidecars() {
+        let asks = |cpu: &str| serde_json::json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu}});
+        let container = |name: &str, cpu: &str| serde_json::json!({"name": name, "resources": asks(cpu)});
+        let sidecar = serde_json::json!({"name": "s", "restartPolicy": "Always", "resources": asks("200m")});
+        // (init containers, the pod's own resources, what all take)
+        let cases = [
+            (vec![], serde_json::Value::Null, 100),
+            (vec![container("i", "50m")], serde_json::Value::Null, 100),
+            (vec![container("i", "500m"), sidecar.clone()], serde_json::Value::Null, 500),
+            (vec![sidecar.clone(), container("i", "500m")], serde_json::Value::Null, 700),
+            (vec![sidecar.clone()], serde_json::Value::Null, 300),
+            (vec![sidecar], asks("50m"), 50),
+        ];
+        for (inits, own, milli) in cases {
+            let spec = serde_json::json!({
+                "initContainers": inits, "containers": [container("c", "100m")], "resources": own
+            });
+            let spec: PodSpec = serde_json::from_value(spec).unwrap();
+            assert_eq!(pod_requests(&spec)["cpu"], milli, "{spec:?}");
+            assert_eq!(pod_limits(&spec).cpu_quota_micros, milli * 100, "{spec:?}");
+        }
     }
 
     #[test]

@@ -82,6 +82,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// Kills what still runs in it, disconnects and removes it with its containers.
     async fn remove_sandbox(&self, id: &str) -> Result<()>;
 
+    /// Sets limits of a control group that holds sandboxes', such as `kubepods/burstable`.
+    async fn limit_group(&self, group: &str, limits: Limits) -> Result<()>;
+
     async fn create_container(&self, spec: ContainerSpec) -> Result<()>;
     async fn start_container(&self, id: &str) -> Result<()>;
     /// The stop signal, SIGKILL after `grace`; returns once it has exited.

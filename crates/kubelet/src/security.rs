@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile};
 
-use crate::runtime::{ContainerSpec, MaskedPaths, Seccomp};
+use crate::runtime::{ContainerSpec, ImageGroups, MaskedPaths, Seccomp};
 
 /// Sets what the security contexts ask for. `image_user` is from the image's configuration.
 ///
@@ -38,6 +38,10 @@ pub fn apply(
     let fs_group = pod_context.and_then(|context| context.fs_group);
     spec.supplemental_groups =
         groups.iter().copied().chain(fs_group).filter_map(|gid| u32::try_from(gid).ok()).collect();
+    spec.image_groups = match pod_context.and_then(|context| context.supplemental_groups_policy.as_deref()) {
+        Some("Strict") => ImageGroups::Never,
+        _ => ImageGroups::Always,
+    };
     spec.privileged = own.and_then(|own| own.privileged) == Some(true);
     spec.readonly_rootfs = own.and_then(|own| own.read_only_root_filesystem) == Some(true);
     spec.no_new_privileges = own.and_then(|own| own.allow_privilege_escalation) == Some(false);

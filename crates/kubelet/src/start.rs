@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::Container;
 
 use crate::action::Target;
 use crate::container_spec::Parts;
-use crate::images::Puller;
+use crate::images::{self, Puller};
 use crate::lifecycle;
 use crate::pod;
-use crate::runtime::{ContainerSpec, Sandbox};
+use crate::runtime::{ContainerSpec, Sandbox, Seccomp};
 use crate::status::{Record, Waiting};
 use crate::worker::Worker;
 
@@ -35,6 +35,11 @@ impl Worker {
             context.recorder.warning(&about, "Failed", &format!("Error: {message}"));
             Waiting { reason, message }
         };
+        let name = container.image.as_deref().unwrap_or("");
+        if images::pulls(container, context.runtime.image(name).as_ref()) {
+            // A pull may take long: until it is done the pod says how far it is.
+            self.publish().await;
+        }
         let puller =
             Puller { runtime: &*context.runtime, recorder: &context.recorder, sources: &self.references, pod: &pod };
         let image = tokio::select! {
@@ -55,6 +60,13 @@ impl Worker {
         let id = spec.id.clone();
         let link = (spec.log.path.clone(), self.log_link(container, &id));
         self.forget_older(records, container, &spec).await;
+        if let Seccomp::File(path) = &spec.seccomp
+            && !tokio::fs::try_exists(path).await.unwrap_or(false)
+        {
+            let path = path.display();
+            let message = format!("cannot load seccomp profile \"{path}\": open {path}: no such file or directory");
+            return Err(failed("CreateContainerError", message));
+        }
         if let Err(error) = context.runtime.create_container(spec).await {
             return Err(failed("CreateContainerError", error.to_string()));
         }

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::admission::Refusal;
 use crate::backoff::Backoff;
 use crate::drive::{Delayed, Driven};
 use crate::fields::Addresses;
@@ -24,7 +25,7 @@ use crate::status::{self, Failure, Observed, Record, Waiting};
 use crate::status_writer::StatusWriter;
 use crate::termination::Stop;
 use crate::volumes::{self, Tokens, Volumes};
-use crate::{admission, records, sandbox};
+use crate::{records, sandbox};
 
 /// A safety net: every change wakes the worker, should one be missed it looks again after this.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -68,8 +69,8 @@ pub struct Worker {
     pub(crate) waiting: HashMap<String, Waiting>,
     pub(crate) sandbox: Option<Sandbox>,
     pub(crate) addresses: Addresses,
+    refusal: Option<Refusal>,
     failure: Option<Failure>,
-    admitted: bool,
     /// Sandbox and volumes of a pod that is over have been let go.
     released: bool,
     pub(crate) ended: bool,
@@ -82,6 +83,7 @@ impl Worker {
         updates: watch::Receiver<Update>,
         wake: Arc<Notify>,
         ending: CancellationToken,
+        refusal: Option<Refusal>,
     ) -> Self {
         let pod = Arc::clone(&updates.borrow().pod);
         let directory = pod::directory(&context.config.data_dir, pod::uid(&pod));
@@ -100,8 +102,8 @@ impl Worker {
             waiting: HashMap::new(),
             sandbox: None,
             addresses: Addresses { host: context.config.node_ip.to_string(), pod: Vec::new() },
+            refusal,
             failure: None,
-            admitted: false,
             released: false,
             ended: false,
             messages: HashMap::new(),
@@ -162,9 +164,10 @@ impl Worker {
         let phase = self.reported.as_ref().or(self.pod.status.as_ref()).and_then(|status| status.phase.as_deref());
         let done = matches!(phase, Some("Succeeded" | "Failed"));
         if !done && self.failure.is_none() {
-            if let Some(failure) = self.refused() {
-                self.context.recorder.warning(&pod::reference(&self.pod), &failure.reason, &failure.message);
-                self.failure = Some(failure);
+            if let Some(refusal) = self.refusal.take() {
+                self.context.recorder.warning(&pod::reference(&self.pod), &refusal.reason, &refusal.message);
+                let message = format!("Pod was rejected: {}", refusal.message);
+                self.failure = Some(Failure { reason: refusal.reason, message, refused: true });
             } else if self.time_left(spec) == Some(Duration::ZERO) {
                 let (reason, message) = ("DeadlineExceeded".to_owned(), DEADLINE_EXCEEDED.to_owned());
                 self.context.recorder.normal(&pod::reference(&self.pod), &reason, &message);
@@ -180,7 +183,10 @@ impl Worker {
         self.stop_all(&records).await;
         self.probes.keep(|_| false);
         self.ended = true;
-        self.publish().await;
+        // One that an earlier kubelet has refused, or let go, has nothing new to say.
+        if self.failure.is_some() || !records.is_empty() {
+            self.publish().await;
+        }
         Some(self.release().await)
     }
 
@@ -196,16 +202,6 @@ impl Worker {
         }
         self.released = true;
         LOOK_AGAIN
-    }
-
-    /// Asked once, and never of a pod that an earlier kubelet has admitted.
-    fn refused(&mut self) -> Option<Failure> {
-        if std::mem::replace(&mut self.admitted, true) {
-            return None;
-        }
-        let refusal = admission::admit(&self.pod).err()?;
-        let message = format!("Pod was rejected: {}", refusal.message);
-        Some(Failure { reason: refusal.reason.to_owned(), message, refused: true })
     }
 
     fn time_left(&self, spec: &PodSpec) -> Option<Duration> {

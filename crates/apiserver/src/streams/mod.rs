@@ -10,13 +10,18 @@ mod proxy;
 mod tests;
 
 use http::{HeaderMap, Response, StatusCode};
+use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::body::Incoming;
+use tug_api::kinds::core;
 
 use crate::auth::Access;
 use crate::body::{self, Body};
 use crate::rbac::Attributes;
 use crate::status::Status;
+
+/// What is shown of a kubelet's refusal.
+const MAX_REFUSAL_BYTES: usize = 50_000;
 
 /// What such a request is about, from its path.
 #[derive(Clone, Copy, Debug)]
@@ -83,5 +88,35 @@ async fn pass_on(access: &Access, target: Target<'_>, request: Request<Incoming>
         ("nodes", "proxy") => proxy::node(objects, target, &query)?,
         _ => return Err(Status::no_such_path()),
     };
-    backend.send(access, &path, request).await
+    let answer = backend.send(access, &path, request).await?;
+    if target.subresource != "log" || answer.status().is_success() {
+        return Ok(answer);
+    }
+    let code = answer.status();
+    let text = read(answer.into_body()).await.map_err(Status::internal)?;
+    Err(refusal(code, &text, target.name))
+}
+
+/// A kubelet's refusal is plain text; clients expect a `Status` (upstream's `GenericHttpResponseChecker`).
+fn refusal(code: StatusCode, text: &str, pod: &str) -> Status {
+    match code {
+        StatusCode::BAD_REQUEST => Status::bad_request(text),
+        StatusCode::NOT_FOUND => Status::not_found(&core::POD, pod)
+            .saying(format!("the server could not find the requested resource ({text})")),
+        _ => Status::internal(text),
+    }
+}
+
+/// The beginning of a body.
+async fn read(mut body: Body) -> Result<String, String> {
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(|error| error.to_string())?.into_data() {
+            text.extend_from_slice(&data);
+        }
+        if text.len() >= MAX_REFUSAL_BYTES {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{Answer, Server, text};
-use crate::runtime::{LogLine, LogOptions};
+use crate::runtime::{LogLine, LogOptions, State};
 
 /// A request's options.
 #[derive(Debug, Default, PartialEq)]
@@ -31,18 +31,21 @@ pub(super) async fn answer(server: &Arc<Server>, pod: &Pod, container: &str, req
         Ok(options) => options,
         Err(message) => return text(StatusCode::BAD_REQUEST, &message),
     };
-    let containers = server.containers(pod, container);
-    let name = crate::pod::name(pod);
-    let found = if options.previous { containers.get(1) } else { containers.first() };
+    let mut containers = server.containers(pod, container);
+    containers.retain(|container| container.state != State::Created);
+    let waiting = waiting_reason(pod, container);
+    // While a container waits for its next start, the last one counts as the previous one.
+    let waits = waiting.is_some() && containers.first().is_some_and(|newest| newest.state == State::Exited);
+    let found = if options.previous && !waits { containers.get(1) } else { containers.first() };
     let Some(found) = found else {
+        let whose = format!("container {container:?} in pod {:?}", crate::pod::name(pod));
         // Upstream's words, which kubectl shows as they are.
-        let message = if options.previous {
-            format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
-        } else {
-            format!(
-                "container \"{container}\" in pod \"{name}\" is waiting to start: {}",
-                waiting_reason(pod, container)
-            )
+        let message = match (options.previous, waiting.as_deref()) {
+            (true, _) => format!("previous terminated {whose} not found"),
+            (_, Some("ErrImagePull")) => format!("{whose} is waiting to start: image can't be pulled"),
+            (_, Some("ImagePullBackOff")) => format!("{whose} is waiting to start: trying and failing to pull image"),
+            (_, Some(reason)) => format!("{whose} is waiting to start: {reason}"),
+            (_, None) => format!("{whose} is not available"),
         };
         return text(StatusCode::BAD_REQUEST, &message);
     };
@@ -78,13 +81,13 @@ fn render(line: LogLine, timestamps: bool) -> Bytes {
     [time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string().as_bytes(), b" ", &line.text].concat().into()
 }
 
-fn waiting_reason(pod: &Pod, container: &str) -> String {
+fn waiting_reason(pod: &Pod, container: &str) -> Option<String> {
     let status = pod.status.as_ref();
     let lists = status.map(|status| [&status.container_statuses, &status.init_container_statuses]);
     let found =
         lists.into_iter().flatten().flat_map(|list| list.iter().flatten()).find(|known| known.name == container);
-    let waiting = found.and_then(|status| status.state.as_ref()?.waiting.as_ref()?.reason.clone());
-    waiting.unwrap_or_else(|| "ContainerCreating".into())
+    let waiting = found?.state.as_ref()?.waiting.as_ref()?;
+    Some(waiting.reason.clone().unwrap_or_default())
 }
 
 fn options(query: &str, now: SystemTime) -> Result<Options, String> {

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -30,7 +31,10 @@ pub fn bind_sub_path(volume: &Path, sub_path: &str, place: PathBuf) -> Result<Pa
             .map_err(|_| failed(format!("subpath {:?} not within volume path {:?}", resolved, root)))?,
         Err(_) => wanted.to_path_buf(),
     };
-    let found = walk(&root, &inside).map_err(|error| failed(format!("{}: {error}", inside.display())))?;
+    // What is made is as open as the volume, as upstream has it.
+    let mode = fs::metadata(&root).map_err(|error| failed(error.to_string()))?.permissions().mode();
+    let found = walk(&root, &inside, Mode::from_bits_truncate(mode & 0o777))
+        .map_err(|error| failed(format!("{}: {error}", inside.display())))?;
     let source = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
     let is_directory = fs::metadata(&source).map_err(|error| failed(error.to_string()))?.is_dir();
     make_place(&place, is_directory).map_err(|error| failed(error.to_string()))?;
@@ -39,18 +43,25 @@ pub fn bind_sub_path(volume: &Path, sub_path: &str, place: PathBuf) -> Result<Pa
     Ok(place)
 }
 
-fn walk(root: &Path, inside: &Path) -> nix::Result<OwnedFd> {
+fn walk(root: &Path, inside: &Path, mode: Mode) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut at = open(root, flags | OFlag::O_DIRECTORY, Mode::empty())?;
     for part in inside.components() {
         let Component::Normal(name) = part else { continue };
         at = match openat(&at, name, flags, Mode::empty()) {
             Err(Errno::ENOENT) => {
-                match mkdirat(&at, name, Mode::from_bits_truncate(0o750)) {
-                    Ok(()) | Err(Errno::EEXIST) => {}
+                let made = match mkdirat(&at, name, mode) {
+                    Ok(()) => true,
+                    Err(Errno::EEXIST) => false,
                     Err(error) => return Err(error),
+                };
+                let directory = openat(&at, name, flags | OFlag::O_DIRECTORY, Mode::empty())?;
+                if made {
+                    // The process's mask has no say. A descriptor opened as a path has no mode to change itself.
+                    let own = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+                    fs::set_permissions(own, fs::Permissions::from_mode(mode.bits())).map_err(errno)?;
                 }
-                openat(&at, name, flags | OFlag::O_DIRECTORY, Mode::empty())?
+                directory
             }
             other => other?,
         };
@@ -61,6 +72,10 @@ fn walk(root: &Path, inside: &Path) -> nix::Result<OwnedFd> {
         }
     }
     Ok(at)
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
 /// What a former start of the container left mounted there is taken off first.
@@ -86,11 +101,14 @@ mod tests {
         fs::create_dir_all(dir.join("real")).unwrap();
         fs::write(dir.join("real/file"), b"x").unwrap();
         std::os::unix::fs::symlink("/etc", dir.join("out")).unwrap();
-        assert!(walk(&dir, Path::new("real/file")).is_ok());
-        assert!(walk(&dir, Path::new("made/deep")).is_ok());
-        assert!(dir.join("made/deep").is_dir());
-        assert_eq!(walk(&dir, Path::new("out")).unwrap_err(), Errno::ELOOP);
-        assert!(walk(&dir, Path::new("out/passwd")).is_err());
+        let mode = Mode::from_bits_truncate(0o777);
+        assert!(walk(&dir, Path::new("real/file"), mode).is_ok());
+        assert!(walk(&dir, Path::new("made/deep"), mode).is_ok());
+        for made in ["made", "made/deep"] {
+            assert_eq!(fs::metadata(dir.join(made)).unwrap().permissions().mode() & 0o7777, 0o777, "{made}");
+        }
+        assert_eq!(walk(&dir, Path::new("out"), mode).unwrap_err(), Errno::ELOOP);
+        assert!(walk(&dir, Path::new("out/passwd"), mode).is_err());
         let place = dir.join("place");
         for path in ["../x", "/etc", "out", "out/passwd", "real/../../x"] {
             assert!(bind_sub_path(&dir, path, place.clone()).is_err(), "{path}");

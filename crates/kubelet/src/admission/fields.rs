@@ -1,69 +1,24 @@
-//! Whether this node can run a pod at all: a field that isn't honoured refuses the pod by name, for no pod may run
+//! Fields that this kubelet doesn't honour: a pod that sets one is refused by the field's name, for no pod may run
 //! without what it asked for.
 
 use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod, Volume, VolumeProjection};
 
 use crate::pod::init_containers;
 
-/// Why a pod is refused; both end up in its status and in an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    pub reason: &'static str,
-    pub message: String,
-}
-
-/// Sysctls that are namespaced and can't harm other pods (upstream's safe set).
-const SAFE_SYSCTLS: &[&str] = &[
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_wmem",
-];
-
-/// # Errors
-/// The first field that isn't honoured.
-pub fn admit(pod: &Pod) -> Result<(), Refusal> {
-    if let Some(field) = unsupported(pod) {
-        return Err(Refusal { reason: "UnsupportedField", message: format!("{field} is not supported by this node") });
-    }
-    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    for sysctl in context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten() {
-        // Both separators are allowed in a pod; the list has dots.
-        if !SAFE_SYSCTLS.contains(&sysctl.name.replace('/', ".").as_str()) {
-            let message = format!("forbidden sysctl: {:?} not allowlisted", sysctl.name);
-            return Err(Refusal { reason: "SysctlForbidden", message });
-        }
-    }
-    Ok(())
-}
-
 /// The path of a field that isn't honoured.
-fn unsupported(pod: &Pod) -> Option<String> {
+pub fn unsupported(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
     let context = spec.security_context.as_ref();
     let flags = [
         ("spec.hostUsers: false", spec.host_users == Some(false)),
         ("spec.runtimeClassName", spec.runtime_class_name.as_deref().is_some_and(|name| !name.is_empty())),
         ("spec.resourceClaims", spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())),
-        ("spec.os.name: windows", spec.os.as_ref().is_some_and(|os| os.name == "windows")),
         ("spec.overhead", spec.overhead.as_ref().is_some_and(|overhead| !overhead.is_empty())),
         ("spec.securityContext.seLinuxOptions", context.is_some_and(|context| context.se_linux_options.is_some())),
         ("spec.securityContext.windowsOptions", context.is_some_and(|context| context.windows_options.is_some())),
         (
             "spec.securityContext.appArmorProfile",
             confines(context.and_then(|context| context.app_armor_profile.as_ref())),
-        ),
-        (
-            "spec.securityContext.supplementalGroupsPolicy: Strict",
-            context.and_then(|context| context.supplemental_groups_policy.as_deref()) == Some("Strict"),
         ),
     ];
     if let Some((field, _)) = flags.into_iter().find(|(_, asked)| *asked) {
@@ -99,8 +54,10 @@ fn unsupported_in_container(container: &Container) -> Option<&'static str> {
     let resources = container.resources.as_ref();
     let flags = [
         ("volumeDevices", container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("restartPolicyRules", container.restart_policy_rules.as_ref().is_some_and(|rules| !rules.is_empty())),
-        ("restartPolicy", container.restart_policy.as_deref().is_some_and(|policy| policy != "Always")),
+        (
+            "restartPolicyRules.action: RestartAllContainers",
+            container.restart_policy_rules.iter().flatten().any(|rule| rule.action != "Restart"),
+        ),
         (
             "resources.claims",
             resources.is_some_and(|resources| resources.claims.as_ref().is_some_and(|c| !c.is_empty())),
@@ -191,23 +148,7 @@ mod tests {
         for (mut spec, field) in cases {
             spec["containers"] = json!([{"name": "c"}]);
             let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
-            let expected = field.map(|field| Refusal {
-                reason: "UnsupportedField",
-                message: format!("{field} is not supported by this node"),
-            });
-            assert_eq!(admit(&pod).err(), expected, "{spec}");
-        }
-    }
-
-    #[test]
-    fn sysctls() {
-        for (name, allowed) in
-            [("net.ipv4.tcp_syncookies", true), ("net/ipv4/tcp_rmem", true), ("kernel.msgmax", false)]
-        {
-            let pod: Pod = serde_json::from_value(json!({"spec": {"containers": [],
-                "securityContext": {"sysctls": [{"name": name, "value": "1"}]}}}))
-            .unwrap();
-            assert_eq!(admit(&pod).is_ok(), allowed, "{name}");
+            assert_eq!(unsupported(&pod).as_deref(), field, "{spec}");
         }
     }
 }
