@@ -319,7 +319,8 @@ impl Engine {
     }
 }
 
-fn log_config(log: &Log) -> LogConfig {
+/// How a container's shim keeps its log.
+pub(crate) fn log_config(log: &Log) -> LogConfig {
     LogConfig {
         path: (log.format != LogFormat::None).then(|| log.path.clone()),
         format: if log.format == LogFormat::JsonFile { Format::Json } else { Format::Cri },

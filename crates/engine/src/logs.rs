@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tug_shim::log::rotated;
 
+use crate::containers::log_config;
 use crate::engine::{Engine, Error, Result, watched};
 use crate::spec::*;
 
@@ -33,13 +34,15 @@ impl Engine {
     pub fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>> {
         let container = self.entry(id)?;
         let log = container.now().spec.log;
+        let kept = log_config(&log).max_files;
         if log.format == LogFormat::None {
             return Err(Error::Invalid("configured logging driver does not support reading".into()));
         }
         let (lines, receiver) = mpsc::channel(AHEAD);
         let status = container.status.subscribe();
         tokio::spawn(async move {
-            let reader = Reader { format: log.format, path: log.path, options, status, lines, partial: Vec::new() };
+            let (format, path) = (log.format, log.path);
+            let reader = Reader { format, path, kept, options, status, lines, partial: Vec::new() };
             let lines = reader.lines.clone();
             if let Err(err) = reader.run().await {
                 // The other side may have stopped reading, or no file was ever written.
@@ -55,6 +58,8 @@ impl Engine {
 struct Reader {
     format: LogFormat,
     path: PathBuf,
+    /// Most files that there are at once.
+    kept: u32,
     options: LogOptions,
     status: watch::Receiver<ContainerStatus>,
     lines: mpsc::Sender<Result<LogLine>>,
@@ -73,7 +78,7 @@ impl Reader {
     async fn run(mut self) -> io::Result<()> {
         // Watched before it is read, so that nothing is written unseen between the two.
         let changes = if self.options.follow { Some(Changes::of(&self.path)?) } else { None };
-        let mut files = open_all(&self.path).await?;
+        let mut files = self.files(None).await?;
         if let Some(lines) = self.options.tail {
             skip_to_tail(&mut files, lines).await?;
         }
@@ -93,11 +98,15 @@ impl Reader {
             if self.read(&mut current).await? == Next::Enough {
                 return Ok(());
             }
-            if let Some(newer) = replaced(&current, &self.path).await? {
-                // What was written between the read and the rotation.
-                self.read(&mut current).await?;
-                current = newer;
-                changes.renew(&self.path)?;
+            let mut newer = self.files(Some(&current)).await?;
+            if let Some(newest) = newer.pop() {
+                // Between the read and now a file may have been completed, and others filled and put aside after it.
+                for file in std::iter::once(&mut current).chain(&mut newer) {
+                    if self.read(file).await? == Next::Enough {
+                        return Ok(());
+                    }
+                }
+                current = newest;
                 continue;
             }
             if over {
@@ -115,6 +124,17 @@ impl Reader {
                 () = self.lines.closed() => return Ok(()),
             }
         }
+    }
+
+    /// The log's files that were begun after `known`, or all, oldest first, the current one last.
+    async fn files(&self, known: Option<&File>) -> io::Result<Vec<File>> {
+        let known = match known {
+            Some(file) => Some(file.metadata().await?.ino()),
+            None => None,
+        };
+        let (path, kept) = (self.path.clone(), self.kept);
+        let files = tokio::task::spawn_blocking(move || open(&path, kept, known)).await.map_err(io::Error::other)??;
+        Ok(files.into_iter().map(File::from_std).collect())
     }
 
     /// Hands out the lines from here to the end of the file.
@@ -144,18 +164,27 @@ impl Reader {
     }
 }
 
-/// The log's files that are there, oldest first, the current one last.
-async fn open_all(path: &Path) -> io::Result<Vec<File>> {
-    let mut files = vec![File::open(path).await?];
-    for n in 1.. {
-        match File::open(rotated(path, n)).await {
-            Ok(file) => files.push(file),
-            Err(err) if err.kind() == io::ErrorKind::NotFound => break,
+/// A log's files that were begun after the one of inode `known`, oldest first; all when it is among them no more.
+///
+/// A rotation in the meantime gives files other names, always higher ones: looked for from the lowest name up, none is
+/// missed, though a name may be free for a moment, and one met twice is where it was met last.
+fn open(path: &Path, kept: u32, known: Option<u64>) -> io::Result<Vec<std::fs::File>> {
+    let mut found: Vec<(u64, std::fs::File)> = Vec::new();
+    for n in 0..kept.max(1) {
+        let name = if n == 0 { path.to_owned() } else { rotated(path, n) };
+        let file = match std::fs::File::open(name) {
+            Ok(file) => file,
+            Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
             Err(err) => return Err(err),
+        };
+        let inode = file.metadata()?.ino();
+        if known == Some(inode) {
+            break;
         }
+        found.retain(|(met, _)| *met != inode);
+        found.push((inode, file));
     }
-    files.reverse();
-    Ok(files)
+    Ok(found.into_iter().rev().map(|(_, file)| file).collect())
 }
 
 /// Leaves of the files what holds the last so many lines, read backwards.
@@ -191,35 +220,16 @@ async fn skip_to_tail(files: &mut Vec<File>, lines: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The file now at `path`, when it is another than `current`.
-async fn replaced(current: &File, path: &Path) -> io::Result<Option<File>> {
-    let newer = match File::open(path).await {
-        Ok(file) => file,
-        // Between the renaming and the making of the new one.
-        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(err) => return Err(err),
-    };
-    let same = current.metadata().await?.ino() == newer.metadata().await?.ino();
-    Ok(if same { None } else { Some(newer) })
-}
-
-/// Word of writes to a log and of its replacement.
+/// Word of writes to a log and of its replacement: from its directory, for its name may be nobody's for a moment.
 struct Changes(AsyncFd<OwnedFd>);
 
 impl Changes {
     fn of(path: &Path) -> io::Result<Self> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let changes = Changes(watched(inotify::init(flags)?)?);
-        changes.renew(path)?;
-        if let Some(dir) = path.parent() {
-            inotify::add_watch(&changes.0, dir, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_FROM)?;
-        }
+        let dir = path.parent().ok_or(io::ErrorKind::NotFound)?;
+        inotify::add_watch(&changes.0, dir, inotify::WatchFlags::CREATE | inotify::WatchFlags::MODIFY)?;
         Ok(changes)
-    }
-
-    fn renew(&self, path: &Path) -> io::Result<()> {
-        inotify::add_watch(&self.0, path, inotify::WatchFlags::MODIFY)?;
-        Ok(())
     }
 
     async fn wait(&self) -> io::Result<()> {
@@ -310,7 +320,7 @@ mod tests {
         std::fs::write(rotated(&path, 1), "3\n4\n").unwrap();
         std::fs::write(&path, "5\n6\n").unwrap();
         for (lines, expected) in [(0, ""), (1, "6\n"), (2, "5\n6\n"), (3, "4\n5\n6\n"), (9, "1\n2\n3\n4\n5\n6\n")] {
-            let mut files = open_all(&path).await.unwrap();
+            let mut files = open(&path, 5, None).unwrap().into_iter().map(File::from_std).collect();
             skip_to_tail(&mut files, lines).await.unwrap();
             let mut text = String::new();
             for file in &mut files {
@@ -318,5 +328,28 @@ mod tests {
             }
             assert_eq!(text, expected, "tail {lines}");
         }
+    }
+
+    #[test]
+    fn a_rotation_under_way_hides_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let names = |known| {
+            let files = open(&path, 5, known).unwrap();
+            files.iter().map(|file| io::read_to_string(file).unwrap()).collect::<String>()
+        };
+        std::fs::write(rotated(&path, 4), "a").unwrap();
+        std::fs::write(rotated(&path, 3), "b").unwrap();
+        std::fs::write(rotated(&path, 1), "c").unwrap();
+        let known = std::fs::metadata(rotated(&path, 3)).unwrap().ino();
+        // .2 has become .3, and .1 is not yet .2.
+        std::fs::write(&path, "d").unwrap();
+        assert_eq!((names(None), names(Some(known))), ("abcd".into(), "cd".into()));
+        // It has, and the new file is not made yet.
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!((names(None), names(Some(known))), ("abc".into(), "c".into()));
+        // The last one read is no more.
+        std::fs::remove_file(rotated(&path, 3)).unwrap();
+        assert_eq!(names(Some(known)), "ac");
     }
 }

@@ -10,8 +10,8 @@ const QUEUE_BYTES: usize = 1 << 20;
 
 /// An attached client: the descriptors it handed over.
 pub struct Client {
-    /// Connection that waits for the container's end.
-    pub connection: u64,
+    /// Connection that waits for the container's end, unless it has been told or is gone.
+    pub connection: Option<u64>,
     pub input: Option<OwnedFd>,
     /// Standard output and standard error.
     pub outputs: [Option<Output>; 2],

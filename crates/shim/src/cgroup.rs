@@ -121,6 +121,41 @@ pub fn enter(cgroup: &str, pid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// v1 hierarchies that the OCI library makes groups in and moves processes to.
+const OF_LIBRARY: &[&str] = &[
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+];
+
+/// Makes a container's group where the OCI library does not, and moves this process in: systemd's own hierarchy,
+/// above all, would otherwise count its processes to the shim's group.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn enter_others(cgroup: &str) -> io::Result<()> {
+    if layout() == Layout::V2 {
+        return Ok(());
+    }
+    for (controllers, root) in hierarchies() {
+        if controllers.split(',').all(|name| !OF_LIBRARY.contains(&name)) {
+            let directory = root.join(cgroup.trim_start_matches('/'));
+            fs::create_dir_all(&directory)?;
+            fs::write(directory.join("cgroup.procs"), "0")?;
+        }
+    }
+    Ok(())
+}
+
 /// Processes in a control group and those below it.
 pub fn processes(cgroup: &str) -> Vec<u32> {
     let mut found = Vec::new();

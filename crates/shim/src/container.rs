@@ -208,7 +208,7 @@ impl Container {
             rustix::io::ioctl_fionbio(stdin, true)?;
         }
         let outputs = [stdout.map(Output::new).transpose()?, stderr.map(Output::new).transpose()?];
-        self.clients.push(Client { connection, input: stdin, outputs });
+        self.clients.push(Client { connection: Some(connection), input: stdin, outputs });
         Ok(())
     }
 
@@ -255,7 +255,9 @@ impl Container {
         if self.input.is_none() && self.console.is_none() {
             self.clients.iter_mut().for_each(|client| client.input = None);
         }
-        self.clients.retain(|client| client.input.is_some() || client.outputs.iter().any(Option::is_some));
+        self.clients.retain(|client| {
+            client.connection.is_some() || client.input.is_some() || client.outputs.iter().any(Option::is_some)
+        });
     }
 }
 

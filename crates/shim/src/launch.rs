@@ -13,6 +13,7 @@ use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
 
 use crate::causes;
+use crate::cgroup;
 use crate::confine::Confinement;
 use crate::executor::Program;
 use crate::sandbox::pipe;
@@ -20,9 +21,9 @@ use crate::sandbox::pipe;
 /// What is to be started.
 pub enum What {
     /// A container from its bundle.
-    Container { bundle: PathBuf },
+    Container { bundle: PathBuf, cgroup: String },
     /// An OCI `process` inside a running container.
-    Exec { process: PathBuf },
+    Exec { process: PathBuf, cgroup: String },
 }
 
 /// Standard streams of the new process.
@@ -98,29 +99,43 @@ fn run(
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
 
     let program = Program { outcome: outcome.as_raw_fd(), confinement: confinement.read_filter()? };
-    let mut builder =
-        ContainerBuilder::new(id.to_owned(), SyscallType::default()).with_executor(program).with_root_path(root)?;
-    match stdio {
-        Stdio::Files([stdin, stdout, stderr]) => {
-            builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
-        }
-        Stdio::Console(socket) => builder = builder.with_console_socket(Some(socket)),
-    }
+    let builder = |root: &Path| -> Result<ContainerBuilder, Failure> {
+        let builder =
+            ContainerBuilder::new(id.to_owned(), SyscallType::default()).with_executor(program).with_root_path(root)?;
+        Ok(match stdio {
+            Stdio::Files([stdin, stdout, stderr]) => builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr),
+            Stdio::Console(socket) => builder.with_console_socket(Some(socket)),
+        })
+    };
     match what {
-        What::Container { bundle } => {
-            let mut container = builder.as_init(bundle).with_systemd(false).as_sibling(true).build()?;
+        What::Container { bundle, cgroup } => {
+            cgroup::enter_others(&cgroup)?;
+            let builder = builder(root)?.as_init(bundle).with_systemd(false).as_sibling(true);
+            let mut container = builder.build()?;
             container.start()?;
             let pid = container.pid().ok_or("the container has no process")?;
             Ok(pid.as_raw())
         }
-        What::Exec { process: path } => {
-            let tenant = builder.as_tenant().with_detach(true).as_sibling(true);
-            let pid = tenant.with_process(Some(&path)).build();
-            // A left-over file is removed with its directory.
-            drop(std::fs::remove_file(&path));
+        What::Exec { process, cgroup } => {
+            cgroup::enter_others(&cgroup)?;
+            let own_root = copy_state(root, id)?;
+            let tenant = builder(&own_root)?.as_tenant().with_detach(true).as_sibling(true);
+            let pid = tenant.with_process(Some(&process)).build();
+            // A left-over is removed with the sandbox's directory.
+            drop((std::fs::remove_file(&process), std::fs::remove_dir_all(&own_root)));
             Ok(pid?.as_raw())
         }
     }
+}
+
+/// A state directory of an exec's own, in which the library leaves its sockets.
+fn copy_state(root: &Path, id: &str) -> io::Result<PathBuf> {
+    let own_root = root.with_file_name(format!("exec-{}", std::process::id()));
+    std::fs::create_dir_all(own_root.join(id))?;
+    for file in ["state.json", "youki_config.json"] {
+        std::fs::copy(root.join(id).join(file), own_root.join(id).join(file))?;
+    }
+    Ok(own_root)
 }
 
 /// An error with its causes, each said once.

@@ -143,16 +143,25 @@ impl Log {
         }
     }
 
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        if lines.is_empty() {
-            return Ok(());
+    /// Writes whole lines, as many into a file as it may hold, but one at least.
+    fn append(&mut self, mut lines: &[u8]) -> io::Result<()> {
+        while !lines.is_empty() {
+            let room = usize::try_from(self.config.max_bytes.saturating_sub(self.bytes)).unwrap_or(usize::MAX);
+            let ends = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte == b'\n').map(|at| at + 1);
+            let fitting = if lines.len() <= room { Some(lines.len()) } else { ends(&lines[..room]) };
+            let count = match fitting {
+                Some(count) => count,
+                None if self.bytes > 0 => {
+                    self.rotate()?;
+                    continue;
+                }
+                None => lines.iter().position(|&byte| byte == b'\n').map_or(lines.len(), |at| at + 1),
+            };
+            let Some(file) = &mut self.file else { return Ok(()) };
+            file.write_all(&lines[..count])?;
+            self.bytes += count as u64;
+            lines = &lines[count..];
         }
-        if self.bytes > 0 && self.bytes + lines.len() as u64 > self.config.max_bytes {
-            self.rotate()?;
-        }
-        let Some(file) = &mut self.file else { return Ok(()) };
-        file.write_all(lines)?;
-        self.bytes += lines.len() as u64;
         Ok(())
     }
 
@@ -294,8 +303,8 @@ mod tests {
         let path = dir.path().join("0.log");
         let config = LogConfig { path: Some(path.clone()), max_bytes: 60, max_files: 3, ..Default::default() };
         let mut log = Log::open(config).unwrap();
-        for line in ["1\n", "2\n", "3\n", "4\n", "5\n"] {
-            log.write(Stream::Stdout, line.as_bytes()).unwrap();
+        for lines in ["1\n", "2\n3\n4\n", "5\n"] {
+            log.write(Stream::Stdout, lines.as_bytes()).unwrap();
         }
         let last = |path: &Path| fs::read_to_string(path).unwrap().trim_end().chars().last();
         // A CRI line here is 41 bytes: one a file.

@@ -26,6 +26,7 @@ pub struct Held {
 /// # Errors
 /// With the step that failed in the message.
 pub fn enter(dir: &Path) -> io::Result<Held> {
+    close_inherited().map_err(step("close what the daemon left open"))?;
     let text = fs::read(dir.join(CONFIG)).map_err(step("read the sandbox's configuration"))?;
     let config: Sandbox = serde_json::from_slice(&text)?;
     // Fails only for a process group's leader, which then has left its session already.
@@ -81,6 +82,15 @@ pub fn enter(dir: &Path) -> io::Result<Held> {
             .map_err(step("bind a namespace"))?;
     }
     Ok(Held { init })
+}
+
+/// Descriptors that a daemon's library opened without close-on-exec would stay open as long as the sandbox lives.
+fn close_inherited() -> io::Result<()> {
+    // SAFETY: nothing is open yet but the standard streams, which are left.
+    match unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn step<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> io::Error {

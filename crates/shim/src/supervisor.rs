@@ -268,7 +268,8 @@ impl Supervisor {
         for container in self.containers.values_mut() {
             for client in &mut container.clients {
                 // Whoever attached has gone: its input ends as if it had closed it.
-                if client.connection == id {
+                if client.connection == Some(id) {
+                    client.connection = None;
                     client.outputs = [None, None];
                 }
             }
@@ -302,7 +303,7 @@ impl Supervisor {
         let pipe = launch::start(
             &start.id,
             &self.dir.join("run"),
-            What::Container { bundle: start.bundle },
+            What::Container { bundle: start.bundle, cgroup: start.cgroup },
             start.confinement,
             stdio,
         );
@@ -314,6 +315,7 @@ impl Supervisor {
 
     fn exec(&mut self, connection: u64, exec: Exec, fds: Vec<OwnedFd>) -> Result<(), Failure> {
         self.running(&exec.id)?;
+        let cgroup = self.container(&exec.id)?.cgroup().to_owned();
         let (console, stdio) = if exec.tty {
             let console = Console::listen(&self.dir, &format!("{connection}.tty")).map_err(other)?;
             let path = console.path.clone();
@@ -325,7 +327,7 @@ impl Supervisor {
         let pipe = launch::start(
             &exec.id,
             &self.dir.join("run"),
-            What::Exec { process: exec.process },
+            What::Exec { process: exec.process, cgroup },
             exec.confinement,
             stdio,
         );
@@ -410,7 +412,7 @@ impl Supervisor {
             return;
         };
         let exit = container.ended(code, &self.dir.join("exits"));
-        let attached = container.clients.iter().map(|client| client.connection);
+        let attached = container.clients.iter_mut().filter_map(|client| client.connection.take());
         let told: Vec<u64> = attached.chain(self.subscribers.iter().copied()).collect();
         for connection in told {
             self.send(connection, &Reply::Exited(exit.clone()));

@@ -174,16 +174,18 @@ impl Node {
         assert_eq!(self.left_behind(), Vec::<String>::new());
     }
 
+    /// Processes of shims, those that they fork for a moment among them.
+    pub fn shims(&self) -> Vec<u32> {
+        tug_shim::cgroup::processes(&format!("{}/shims", self.config.cgroup_parent))
+    }
+
     /// Mounts, control groups, directories and processes of sandboxes and containers.
     pub fn left_behind(&self) -> Vec<String> {
         let mut left: Vec<String> = mounts_below(self.path()).iter().map(|path| path.display().to_string()).collect();
-        let shims = format!("{}/shims", self.config.cgroup_parent);
         for directory in tug_shim::cgroup::directories(&self.config.cgroup_parent) {
-            left.extend(
-                entries(&directory).into_iter().filter(|path| path.is_dir() && !path.ends_with("shims")).map(shown),
-            );
+            left.extend(cgroups_below(&directory).into_iter().map(shown));
         }
-        left.extend(tug_shim::cgroup::processes(&shims).iter().map(|pid| format!("shim {pid}")));
+        left.extend(self.shims().iter().map(|pid| format!("shim {pid}")));
         for directory in ["data/containers", "data/sandboxes", "run/sandboxes", "run/ns"] {
             left.extend(entries(&self.path().join(directory)).into_iter().map(shown));
         }
@@ -222,10 +224,13 @@ pub fn sandbox(id: &str) -> SandboxSpec {
     SandboxSpec { id: id.into(), hostname: id.into(), ..SandboxSpec::default() }
 }
 
-/// The shim's program: beside the tests' in the target directory, built first where Cargo is there to do it.
+/// The shim's program: `$TUG_SHIM`, or beside the tests' in the target directory, built first where Cargo is there to do it.
 pub fn shim() -> PathBuf {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
     let find = || {
+        if let Some(given) = std::env::var_os("TUG_SHIM") {
+            return given.into();
+        }
         let tests = std::env::current_exe().expect("this program has a path");
         let directory = tests.ancestors().nth(2).expect("it is in target/debug/deps");
         if let Some(cargo) = option_env!("CARGO").filter(|cargo| Path::new(cargo).exists()) {
@@ -259,6 +264,17 @@ pub async fn read_all(stream: Option<Box<dyn tokio::io::AsyncRead + Send + Unpin
 pub fn entries(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
     entries.flatten().map(|entry| entry.path()).collect()
+}
+
+/// Control groups of pods and containers: those of shims and of classes of pods stay.
+fn cgroups_below(directory: &Path) -> Vec<PathBuf> {
+    let own = entries(directory).into_iter().filter(|path| path.is_dir());
+    own.flat_map(|path| match path.file_name().and_then(|name| name.to_str()) {
+        Some("shims") => Vec::new(),
+        Some("kubepods" | "burstable" | "besteffort") => cgroups_below(&path),
+        _ => vec![path],
+    })
+    .collect()
 }
 
 fn shown(path: PathBuf) -> String {
