@@ -142,6 +142,8 @@ impl Column {
     };
     pub const AGE: Self = Self::text("Age", "Time since the object was made.");
 
+    pub const CREATED_AT: Self = Self { r#type: "date", ..Self::text("Created At", "When it was made.") };
+
     /// A column of text that is always shown.
     pub const fn text(name: &'static str, description: &'static str) -> Self {
         Self { name, r#type: "string", format: "", description, priority: 0 }

@@ -218,6 +218,7 @@ pub fn attributes<'a>(user: &'a User, info: &'a RequestInfo) -> Attributes<'a> {
         name: &info.name,
         path: &info.path,
         is_resource: info.is_resource,
+        fields: &info.fields,
     }
 }
 

@@ -111,6 +111,7 @@ impl Feed {
                 name: &name,
                 path: "",
                 is_resource: true,
+                fields,
             };
             let decision = self.api.access.authorizer.authorize(&attributes);
             if !decision.allowed {

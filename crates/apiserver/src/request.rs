@@ -24,6 +24,8 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource, for proxies.
     pub rest: Vec<String>,
+    /// `fieldSelector` of a request about a collection.
+    pub fields: String,
 }
 
 /// The query of a request; a parameter may come several times.
@@ -91,10 +93,9 @@ impl RequestInfo {
                 _ => info.verb,
             };
             // A list of one name is authorized as if it named it in the path.
-            if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection")
-                && let Some(name) = query.get("fieldSelector").and_then(single_name)
-            {
-                info.name = name;
+            if matches!(info.verb.as_str(), "list" | "watch" | "deletecollection") {
+                info.fields = query.get("fieldSelector").unwrap_or_default().to_owned();
+                info.name = single_name(&info.fields).unwrap_or_default();
             }
         } else if old_watch && info.verb == "get" {
             info.verb = "watch".into();

@@ -145,6 +145,7 @@ fn decide(access: &Access, user: &User, spec: &AccessSpec) -> Value {
         name: &resource.name,
         path: path.map_or("", |path| &path.path),
         is_resource: spec.resource_attributes.is_some(),
+        fields: "",
     });
     let mut status = json!({"allowed": decision.allowed});
     if !decision.reason.is_empty() {
@@ -168,6 +169,8 @@ fn token(access: &Access, body: &Value) -> Result<Value, Status> {
         Ok((user, audiences)) => {
             json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
         }
+        // Of what isn't a token at all there is no more to say.
+        Err(reason) if reason.is_empty() => json!({"user": {}, "error": "invalid bearer token"}),
         Err(reason) => json!({"user": {}, "error": format!("[invalid bearer token, {reason}]")}),
     })
 }
@@ -290,8 +293,10 @@ mod tests {
             let status = review(spec).await.expect("an answer")["status"].clone();
             assert!(status["authenticated"].is_null(), "{status}");
             let error = status["error"].as_str().expect("an error");
-            assert!(error.starts_with("[invalid bearer token, ") && !error.contains(token), "{error}");
+            assert!(error.contains("invalid bearer token") && !error.contains(token), "{error}");
         }
+        let error = review(json!({"token": "x"})).await.expect("an answer")["status"]["error"].clone();
+        assert_eq!(error, "invalid bearer token");
         let refused = review(json!({})).await.expect_err("no token");
         assert_eq!(
             (refused.code, refused.message.as_str()),

@@ -269,7 +269,7 @@ impl Issuer {
         jsonwebtoken::encode(&header, claims, &self.signing)
     }
 
-    /// A token's claims, when we have signed it. Times and audiences are for the caller, since they hold for a while only.
+    /// A token's claims, when we have signed it; an empty error when it is no such token at all. Times and audiences are for the caller, since they hold for a while only.
     fn verify(&self, token: &str) -> Result<Claims, String> {
         let hash: [u8; 32] = Sha256::digest(token).into();
         if let Some(claims) = self.verified.lock().get(&hash) {
@@ -280,14 +280,23 @@ impl Issuer {
         validation.set_required_spec_claims(&["exp", "iss", "sub", "aud"]);
         validation.validate_exp = false;
         validation.validate_aud = false;
-        let claims =
-            jsonwebtoken::decode::<Claims>(token, &self.verifying, &validation).map_err(|e| e.to_string())?.claims;
+        let decoded = jsonwebtoken::decode::<Claims>(token, &self.verifying, &validation);
+        let claims = decoded.map_err(|error| why_refused(&error))?.claims;
         let mut verified = self.verified.lock();
         if verified.len() >= REMEMBERED {
             verified.clear();
         }
         verified.insert(hash, claims.clone());
         Ok(claims)
+    }
+}
+
+/// Empty for what isn't a token.
+fn why_refused(error: &jsonwebtoken::errors::Error) -> String {
+    use jsonwebtoken::errors::ErrorKind::{Base64, InvalidAlgorithm, InvalidToken, Json, Utf8};
+    match error.kind() {
+        InvalidToken | InvalidAlgorithm | Base64(_) | Json(_) | Utf8(_) => String::new(),
+        _ => error.to_string(),
     }
 }
 

@@ -20,6 +20,7 @@ fn request<'a>(user: &'a User, resource: &'a str, namespace: &'a str, name: &'a 
         name,
         path: "",
         is_resource: true,
+        fields: "",
     }
 }
 

@@ -1,15 +1,16 @@
 //! Client certificates: common name and organizations of what the cluster's authority signed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
+use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{AUTHENTICATED, User};
+use super::{AUTHENTICATED, CREDENTIAL_ID, User};
 
 /// Certificates remembered as verified, at most; past it all are forgotten and verified again.
 const REMEMBERED: usize = 512;
@@ -51,7 +52,9 @@ impl Verifier {
         if !groups.iter().any(|group| group == AUTHENTICATED) {
             groups.push(AUTHENTICATED.into());
         }
-        let user = User { name, groups, ..User::default() };
+        let hash: String = Sha256::digest(end_entity).iter().map(|byte| format!("{byte:02x}")).collect();
+        let extra = BTreeMap::from([(CREDENTIAL_ID.into(), vec![format!("X509SHA256={hash}")])]);
+        let user = User { name, groups, extra, ..User::default() };
         let until = UNIX_EPOCH + Duration::from_secs(cert.validity().not_after.timestamp().max(0).unsigned_abs());
         let until = UnixTime::since_unix_epoch(until.duration_since(UNIX_EPOCH).unwrap_or_default());
         let mut verified = self.verified.lock();

@@ -40,6 +40,7 @@ pub(super) fn acting_as(authorizer: &Authorizer, user: User, headers: &HeaderMap
             name,
             path: "",
             is_resource: true,
+            fields: "",
         };
         let decision = authorizer.authorize(&asked);
         if decision.allowed { Ok(()) } else { Err(asked.forbidden(&decision)) }

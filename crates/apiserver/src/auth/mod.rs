@@ -23,6 +23,8 @@ use crate::tokens::Issuer;
 pub const ANONYMOUS: &str = "system:anonymous";
 pub const AUTHENTICATED: &str = "system:authenticated";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// Of an identity's `extra`: which credential it showed.
+pub const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 pub const MASTERS: &str = "system:masters";
 pub const NODES: &str = "system:nodes";
 pub const NODE_PREFIX: &str = "system:node:";

@@ -74,9 +74,9 @@ impl Call<'_> {
     pub fn include(&self) -> Result<IncludeObject, Status> {
         let text = self.query.get("includeObject").unwrap_or_default();
         IncludeObject::parse(text).ok_or_else(|| {
-            let error =
-                FieldError::invalid("includeObject", &text.into(), "must be 'Metadata', 'Object', 'None', or empty");
-            Status::invalid_kind("meta.k8s.io", "TableOptions", "", vec![error])
+            let detail = "must be 'Metadata', 'Object', 'None', or empty";
+            let error = FieldError::invalid("includeObject", &text.into(), detail);
+            Status::bad_request(format!("Unable to convert to Table as requested: {error}"))
         })
     }
 }

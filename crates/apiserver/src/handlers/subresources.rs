@@ -113,18 +113,22 @@ pub async fn bind(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Stat
             "lastProbeTime": null,
             "lastTransitionTime": metadata_now(),
         });
-        let conditions = &mut pod["status"]["conditions"];
-        match conditions.as_array_mut() {
-            Some(list) => {
-                list.retain(|condition| condition["type"] != "PodScheduled");
-                list.push(scheduled);
-            }
-            None => *conditions = json!([scheduled]),
-        }
+        set_condition(&mut pod, scheduled);
         Ok(pod)
     };
     call.api.registry.update(&core::POD, &key, Part::AsGiven, call.writing(&options), &change).await?;
     Ok(respond::json(StatusCode::CREATED, &done()))
+}
+
+/// Puts a condition among a pod's, in place of the one of its type.
+fn set_condition(pod: &mut Value, condition: Value) {
+    match pod["status"]["conditions"].as_array_mut() {
+        Some(held) => {
+            held.retain(|other| other["type"] != condition["type"]);
+            held.push(condition);
+        }
+        None => pod["status"]["conditions"] = json!([condition]),
+    }
 }
 
 /// Deletes a pod as somebody would who minds disruption budgets; there are none to mind yet.
@@ -144,6 +148,26 @@ async fn evict(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status>
     };
     let (mut options, _) = wire.checked()?;
     options.dry_run |= create.dry_run;
+    let change = |mut pod: Value| {
+        let condition = json!({
+            "type": "DisruptionTarget",
+            "status": "True",
+            "observedGeneration": pod["metadata"]["generation"],
+            "lastProbeTime": null,
+            "lastTransitionTime": metadata_now(),
+            "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+        });
+        set_condition(&mut pod, condition);
+        Ok(pod)
+    };
+    let runs = call.api.registry.read(call.kind, &key)?.value().map_err(Status::internal)?;
+    // Why it goes is told to those who see it going.
+    if runs["spec"]["nodeName"].is_string() && !matches!(runs["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+    {
+        let writing = call.writing(&WriteOptions { dry_run: options.dry_run, ..create });
+        call.api.registry.update(call.kind, &key, Part::AsGiven, writing, &change).await?;
+    }
     call.api.registry.delete(call.kind, &key, &options, call).await?;
     Ok(respond::json(StatusCode::CREATED, &done()))
 }

@@ -124,6 +124,7 @@ impl Authorizer {
         }
         self.visit(user, namespace, |found| {
             match found {
+                Found::Rule(rule, _) if held.rules.contains(rule) => {}
                 Found::Rule(rule, _) => held.rules.push(rule.clone()),
                 Found::Missing(error) => held.errors.push(error),
             }

@@ -99,6 +99,7 @@ fn may(
         name,
         path: "",
         is_resource: true,
+        fields: "",
     };
     authorizer.authorize(&asked).allowed
 }

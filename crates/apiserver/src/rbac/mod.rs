@@ -30,6 +30,8 @@ pub struct Attributes<'a> {
     /// Of a request for anything but a resource, such as `/version`.
     pub path: &'a str,
     pub is_resource: bool,
+    /// Of a list or watch: `fieldSelector`, as it came.
+    pub fields: &'a str,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

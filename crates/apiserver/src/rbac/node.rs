@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use tug_api::kinds::core;
+use tug_api::{FieldSelector, ObjectKey};
 
 use super::{Attributes, Decision, Rule, policy};
 use crate::objects::Objects;
@@ -26,6 +27,11 @@ pub(super) fn authorize(objects: &dyn Objects, node: &str, request: &Attributes<
         ("", "serviceaccounts") if request.subresource == "token" => {
             referenced(objects, node, request, "ServiceAccount", |pod, name| pod["spec"]["serviceAccountName"] == *name)
         }
+        ("", "pods") if request.subresource.is_empty() => pods(objects, node, request),
+        ("", "nodes") if matches!(request.verb, "get" | "list" | "watch") && request.name != node => {
+            let wanted = if request.name.is_empty() { "all nodes".into() } else { format!("'{}'", request.name) };
+            Decision::deny(format!("node '{node}' cannot read {wanted}, only its own Node object"))
+        }
         ("coordination.k8s.io", "leases") if request.namespace != "kube-node-lease" => {
             Decision::deny(format!("can only access leases in the {:?} system namespace", "kube-node-lease"))
         }
@@ -34,6 +40,30 @@ pub(super) fn authorize(objects: &dyn Objects, node: &str, request: &Attributes<
         }
         ("storage.k8s.io", "csinodes") if request.verb != "create" && request.name != node => {
             Decision::deny("can only access CSINode with the same name as the requesting node")
+        }
+        _ => Decision::allow(""),
+    }
+}
+
+/// A kubelet reads the pods that are bound to it. Which it makes and ends is admission's to say.
+fn pods(objects: &dyn Objects, node: &str, request: &Attributes<'_>) -> Decision {
+    let bound = |fields: &FieldSelector| {
+        let mut requirements = fields.requirements().iter();
+        requirements.any(|wanted| wanted.field == "spec.nodeName" && wanted.equal && wanted.value == node)
+    };
+    match request.verb {
+        "list" | "watch" if FieldSelector::parse(request.fields).is_ok_and(|fields| bound(&fields)) => {
+            Decision::allow("")
+        }
+        "list" | "watch" if request.name.is_empty() => {
+            Decision::deny("can only list/watch pods with spec.nodeName field selector")
+        }
+        "get" | "list" | "watch" => {
+            let pod = objects.get(&core::POD, &ObjectKey::new(request.namespace, request.name));
+            if pod.is_some_and(|pod| pod.value().is_ok_and(|pod| pod["spec"]["nodeName"] == *node)) {
+                return Decision::allow("");
+            }
+            Decision::deny(format!("no relationship found between node '{node}' and this object"))
         }
         _ => Decision::allow(""),
     }

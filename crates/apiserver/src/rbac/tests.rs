@@ -50,6 +50,7 @@ fn asked<'a>(user: &'a User, question: &'a str) -> Attributes<'a> {
         namespace,
         name,
         path: if is_resource { "" } else { what },
+        fields: "",
         is_resource,
     }
 }
@@ -263,7 +264,13 @@ fn a_node_reads_what_its_pods_name() {
         ("get persistentvolumeclaims dev/claim", true),
         ("create serviceaccounts/token dev/robot", true),
         ("create serviceaccounts/token dev/default", false),
-        ("list pods", true),
+        ("list pods", false),
+        ("get pods dev/mine", true),
+        ("watch pods dev/mine", true),
+        ("get pods dev/theirs", false),
+        ("delete pods dev/theirs", true),
+        ("get nodes /n1", true),
+        ("list nodes", false),
         ("patch pods/status dev/mine", true),
         ("patch nodes/status", true),
         ("update leases.coordination.k8s.io kube-node-lease/n1", true),
@@ -276,6 +283,11 @@ fn a_node_reads_what_its_pods_name() {
     for (question, allowed) in cases {
         let decision = access.authorizer.authorize(&asked(&node, question));
         assert_eq!(decision.allowed, allowed, "{question}: {}", decision.reason);
+    }
+    // As upstream's `AuthorizeNodeWithSelectors` has it.
+    for (fields, allowed) in [("spec.nodeName=n1", true), ("spec.nodeName=n2", false), ("spec.nodeName!=n1", false)] {
+        let question = Attributes { fields, ..asked(&node, "list pods") };
+        assert_eq!(access.authorizer.authorize(&question).allowed, allowed, "{fields}");
     }
     // The name alone makes no node.
     let impostor = user("system:node:n1");

@@ -144,6 +144,10 @@ fn decide(kind: &Kind, old: &Value, options: &DeleteOptions) -> Step {
     let held = kind.kind == "Namespace"
         && old.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     if finalizers.is_empty() && grace == 0 && !held {
+        if kind.kind == "Pod" {
+            // Its last state says that it was deleted, and with how much time.
+            mark(&mut new, 0, deleting);
+        }
         return Step::Remove(new);
     }
     if held && deleting && finalizers == before {
@@ -151,19 +155,26 @@ fn decide(kind: &Kind, old: &Value, options: &DeleteOptions) -> Step {
     }
     metadata::set_finalizers(&mut new, finalizers);
     if shortens {
-        let ends = Timestamp::now() + Duration::from_secs(grace.unsigned_abs());
-        let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).filter(|g| *g > 0);
-        let fields = metadata::of(&mut new);
-        fields.insert("deletionTimestamp".into(), metadata::seconds(ends).into());
-        fields.insert("deletionGracePeriodSeconds".into(), grace.into());
-        if let (Some(generation), false) = (generation, deleting) {
-            fields.insert("generation".into(), (generation + 1).into());
-        }
+        mark(&mut new, grace, deleting);
     }
     if kind.kind == "Namespace" {
         new["status"]["phase"] = "Terminating".into();
+        // It has no time of its own: it goes when it is empty.
+        metadata::of(&mut new).remove("deletionGracePeriodSeconds");
     }
     Step::Mark(new)
+}
+
+/// Sets when an object ends; the first time counts as a change.
+fn mark(object: &mut Value, grace: i64, again: bool) {
+    let ends = Timestamp::now() + Duration::from_secs(grace.unsigned_abs());
+    let generation = object.pointer("/metadata/generation").and_then(Value::as_i64).filter(|g| *g > 0 && !again);
+    let fields = metadata::of(object);
+    fields.insert("deletionTimestamp".into(), metadata::seconds(ends).into());
+    fields.insert("deletionGracePeriodSeconds".into(), grace.into());
+    if let Some(generation) = generation {
+        fields.insert("generation".into(), (generation + 1).into());
+    }
 }
 
 /// What a delete that doesn't say means: what an earlier one said, else the kind's own way.

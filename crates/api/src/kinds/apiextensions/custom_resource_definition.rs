@@ -22,7 +22,7 @@ pub static CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
     namespaced: false,
     verbs: verbs::ALL,
     subresources: &[subresources::status("CustomResourceDefinition")],
-    columns: &[Column::NAME, Column { r#type: "date", ..Column::text("Created At", "When it was made.") }],
+    columns: &[Column::NAME, Column::CREATED_AT],
     row,
     default,
     validate,

@@ -21,7 +21,7 @@ pub static CONTROLLER_REVISION: Kind = Kind {
     columns: &[
         Column::NAME,
         Column::text("Controller", "The workload whose shape this was."),
-        Column::number("Revision", "Which of its shapes: later ones have greater numbers."),
+        Column::text("Revision", "Which of its shapes: later ones have greater numbers."),
         Column::AGE,
     ],
     row,

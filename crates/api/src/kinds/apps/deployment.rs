@@ -37,8 +37,8 @@ pub static DEPLOYMENT: Kind = Kind {
 const COLUMNS: &[Column] = &[
     Column::NAME,
     Column::text("Ready", "How many pods are ready, of how many that are wanted."),
-    Column::number("Up-to-date", "How many pods have the newest template."),
-    Column::number("Available", "How many pods have been ready for long enough."),
+    Column::text("Up-to-date", "How many pods have the newest template."),
+    Column::text("Available", "How many pods have been ready for long enough."),
     Column::AGE,
     Column::text("Containers", "Names of the template's containers.").wide(),
     Column::text("Images", "Images of the template's containers.").wide(),

@@ -36,8 +36,8 @@ pub const COLUMNS: &[Column] = &[
     Column::text("Reference", "What it scales."),
     Column::text("Targets", "What each measure is, and what it should be."),
     Column::text("MinPods", "The fewest pods."),
-    Column::number("MaxPods", "The most pods."),
-    Column::number("Replicas", "How many pods there are."),
+    Column::text("MaxPods", "The most pods."),
+    Column::text("Replicas", "How many pods there are."),
     Column::AGE,
 ];
 

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::CronJob;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::job::job_spec;
 use crate::columns::{age, age_of};
@@ -36,7 +36,7 @@ const COLUMNS: &[Column] = &[
     Column::NAME,
     Column::text("Schedule", "When it makes a job, as cron writes it."),
     Column::text("Timezone", "Where the schedule's clock hangs."),
-    Column::text("Suspend", "Whether it makes none for now."),
+    Column::boolean("Suspend", "Whether it makes none for now."),
     Column::number("Active", "How many of its jobs run."),
     Column::text("Last Schedule", "Time since it last made one."),
     Column::AGE,
@@ -68,7 +68,9 @@ fn default(object: &mut Value) {
     fill(spec, "suspend", false);
     fill(spec, "successfulJobsHistoryLimit", 3);
     fill(spec, "failedJobsHistoryLimit", 1);
-    if let Some(job) = sub(spec, "jobTemplate").and_then(|template| sub(template, "spec")) {
+    let Some(template) = sub(spec, "jobTemplate") else { return };
+    fill(template, "metadata", json!({}));
+    if let Some(job) = sub(template, "spec") {
         pod::default_template(job);
     }
 }

@@ -13,7 +13,7 @@ use crate::kinds::cells;
 use crate::kinds::check::{label_selector, not_negative, one_of, one_of_if_set};
 use crate::kinds::core::pod;
 use crate::kinds::part::{schema_of, subresources, verbs};
-use crate::kinds::walk::{count, each, fill, flag, int, list, some, sub, text};
+use crate::kinds::walk::{count, each, fill, fill_zero, flag, int, list, some, sub, text};
 
 pub static JOB: Kind = Kind {
     group: "batch",
@@ -138,8 +138,13 @@ fn prepare(object: &mut Value, old: Option<&Value>) {
             }
         }
     }
+    let labels = spec.pointer("/template/metadata/labels").cloned();
     if some(spec, "/selector").is_none() {
         spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
+    }
+    // A job without labels has its pods'.
+    if let (Some(labels), Some(metadata)) = (labels, sub(object, "metadata")) {
+        fill_zero(metadata, "labels", labels);
     }
 }
 

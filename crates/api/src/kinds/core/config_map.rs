@@ -19,7 +19,7 @@ pub static CONFIG_MAP: Kind = Kind {
     singular: "configmap",
     short_names: &["cm"],
     verbs: verbs::ALL,
-    columns: &[Column::NAME, Column::number("Data", "How many keys it has."), Column::AGE],
+    columns: &[Column::NAME, Column::text("Data", "How many keys it has."), Column::AGE],
     row,
     validate,
     schema: schema_of::<ConfigMap>,

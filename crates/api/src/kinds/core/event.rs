@@ -37,7 +37,7 @@ pub const COLUMNS: &[Column] = &[
     Column::text("Source", "Who says so.").wide(),
     Column::text("Message", "What happened."),
     Column::text("First Seen", "Time since it first happened.").wide(),
-    Column::number("Count", "How often it happened.").wide(),
+    Column::text("Count", "How often it happened.").wide(),
     Column { priority: 1, ..Column::NAME },
 ];
 

@@ -16,7 +16,7 @@ pub static LIMIT_RANGE: Kind = Kind {
     singular: "limitrange",
     short_names: &["limits"],
     verbs: verbs::ALL,
-    columns: &[Column::NAME, Column { r#type: "date", ..Column::text("Created At", "When it was made.") }],
+    columns: &[Column::NAME, Column::CREATED_AT],
     row,
     default,
     validate,

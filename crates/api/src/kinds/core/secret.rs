@@ -25,7 +25,7 @@ pub static SECRET: Kind = Kind {
     columns: &[
         Column::NAME,
         Column::text("Type", "What its keys are for."),
-        Column::number("Data", "How many keys it has."),
+        Column::text("Data", "How many keys it has."),
         Column::AGE,
     ],
     row,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
@@ -53,6 +53,9 @@ fn default(object: &mut Value) {
     for port in each(object, "ports") {
         fill(port, "name", "");
         fill(port, "protocol", "TCP");
+    }
+    for endpoint in each(object, "endpoints") {
+        fill(endpoint, "conditions", json!({}));
     }
 }
 

@@ -23,7 +23,7 @@ pub static FLOW_SCHEMA: Kind = Kind {
     columns: &[
         Column::NAME,
         Column::text("PriorityLevel", "The level that its requests go to."),
-        Column::number("MatchingPrecedence", "Its turn: lower ones are asked first."),
+        Column::text("MatchingPrecedence", "Its turn: lower ones are asked first."),
         Column::text("DistinguisherMethod", "What tells its flows apart."),
         Column::AGE,
         Column::text("MissingPL", "Whether that level isn't there."),

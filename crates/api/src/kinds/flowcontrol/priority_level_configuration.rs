@@ -43,7 +43,7 @@ fn row(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![
         cells::name(object),
         text(object, "/spec/type").into(),
-        number("/spec/limited/nominalConcurrencyShares"),
+        int(object, "/spec/limited/nominalConcurrencyShares").map_or(Value::from(NONE), Value::from),
         number(&format!("{queuing}/queues")),
         number(&format!("{queuing}/handSize")),
         number(&format!("{queuing}/queueLengthLimit")),

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::Ingress;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
@@ -31,6 +31,7 @@ pub static INGRESS: Kind = Kind {
     ],
     row,
     validate,
+    new_status: || Some(json!({ "loadBalancer": {} })),
     schema: schema_of::<Ingress>,
     has_generation: true,
     ..Kind::NONE

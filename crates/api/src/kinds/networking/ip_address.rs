@@ -4,7 +4,6 @@ use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::IPAddress;
 use serde_json::Value;
 
-use crate::columns::age_of;
 use crate::field::{FieldError, FieldErrors};
 use crate::kind::{Column, Kind, NameRule};
 use crate::kinds::cells;
@@ -21,7 +20,7 @@ pub static IP_ADDRESS: Kind = Kind {
     short_names: &["ip"],
     namespaced: false,
     verbs: verbs::ALL,
-    columns: &[Column::NAME, Column::text("ParentRef", "What has the address."), Column::AGE],
+    columns: &[Column::NAME, Column::text("ParentRef", "What has the address.")],
     row,
     validate,
     selectable: |object| vec![("spec.parentRef.resource", text(object, "/spec/parentRef/resource").to_owned())],
@@ -31,12 +30,12 @@ pub static IP_ADDRESS: Kind = Kind {
     ..Kind::NONE
 };
 
-fn row(object: &Value, now: Timestamp) -> Vec<Value> {
+fn row(object: &Value, _now: Timestamp) -> Vec<Value> {
     let parent = |key: &str| text(object, &format!("/spec/parentRef/{key}"));
     let group = if parent("group").is_empty() { String::new() } else { format!(".{}", parent("group")) };
     let namespace = if parent("namespace").is_empty() { String::new() } else { format!("{}/", parent("namespace")) };
     let shown = format!("{}{group}/{namespace}{}", parent("resource"), parent("name"));
-    vec![cells::name(object), shown.into(), age_of(object, now)]
+    vec![cells::name(object), shown.into()]
 }
 
 fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {

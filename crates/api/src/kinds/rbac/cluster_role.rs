@@ -17,7 +17,7 @@ pub static CLUSTER_ROLE: Kind = Kind {
     singular: "clusterrole",
     namespaced: false,
     verbs: verbs::ALL,
-    columns: &[Column::NAME, rules::CREATED_AT],
+    columns: &[Column::NAME, Column::CREATED_AT],
     row: rules::row,
     validate,
     schema: schema_of::<ClusterRole>,

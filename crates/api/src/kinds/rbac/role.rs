@@ -12,7 +12,7 @@ pub static ROLE: Kind = Kind {
     plural: "roles",
     singular: "role",
     verbs: verbs::ALL,
-    columns: &[Column::NAME, rules::CREATED_AT],
+    columns: &[Column::NAME, Column::CREATED_AT],
     row: rules::row,
     validate: rules::validate_role,
     schema: schema_of::<Role>,

@@ -4,11 +4,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::field::{FieldError, FieldErrors};
-use crate::kind::Column;
 use crate::kinds::cells;
 use crate::kinds::walk::{list, text};
-
-pub const CREATED_AT: Column = Column { r#type: "date", ..Column::text("Created At", "When the role was made.") };
 
 pub fn row(object: &Value, _now: Timestamp) -> Vec<Value> {
     vec![cells::name(object), text(object, "/metadata/creationTimestamp").into()]

@@ -30,7 +30,6 @@ pub static CSI_DRIVER: Kind = Kind {
     row,
     default,
     schema: schema_of::<CSIDriver>,
-    has_generation: true,
     ..Kind::NONE
 };
 

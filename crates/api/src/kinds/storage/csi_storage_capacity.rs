@@ -1,6 +1,5 @@
 //! How much a class has left, and where.
 
-use jiff::Timestamp;
 use k8s_openapi::api::storage::v1::CSIStorageCapacity;
 use serde_json::Value;
 
@@ -17,20 +16,12 @@ pub static CSI_STORAGE_CAPACITY: Kind = Kind {
     plural: "csistoragecapacities",
     singular: "csistoragecapacity",
     verbs: verbs::ALL,
-    columns: &[
-        Column::NAME,
-        Column::text("StorageClassName", "The class it's about."),
-        Column::text("Capacity", "How much is left."),
-    ],
-    row,
+    columns: &[Column::NAME, Column::CREATED_AT],
+    row: |object, _| vec![cells::name(object), text(object, "/metadata/creationTimestamp").into()],
     validate,
     schema: schema_of::<CSIStorageCapacity>,
     ..Kind::NONE
 };
-
-fn row(object: &Value, _now: Timestamp) -> Vec<Value> {
-    vec![cells::name(object), text(object, "/storageClassName").into(), text(object, "/capacity").into()]
-}
 
 fn validate(object: &Value, old: Option<&Value>) -> FieldErrors {
     let mut errors = FieldErrors::new();

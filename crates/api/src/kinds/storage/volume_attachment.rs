@@ -23,9 +23,9 @@ pub static VOLUME_ATTACHMENT: Kind = Kind {
     columns: &[
         Column::NAME,
         Column::text("Attacher", "Who attaches it."),
-        Column::text("PV", "The volume."),
+        Column { format: "name", ..Column::text("PV", "The volume.") },
         Column::text("Node", "The node."),
-        Column::text("Attached", "Whether it's attached."),
+        Column::boolean("Attached", "Whether it's attached."),
         Column::AGE,
     ],
     row,

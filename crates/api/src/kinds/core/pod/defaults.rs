@@ -49,6 +49,7 @@ pub fn pod_spec(spec: &mut Value) {
 /// A template's own: the object that holds it has it in `spec.template`.
 pub fn template(spec: &mut Value) {
     let Some(template) = sub(spec, "template") else { return };
+    fill(template, "metadata", json!({}));
     if let Some(spec) = sub(template, "spec") {
         pod_spec(spec);
     }
