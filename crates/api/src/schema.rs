@@ -49,6 +49,8 @@ pub struct Struct {
 pub struct Field {
     pub name: &'static str,
     pub r#type: Type,
+    /// Written even if it is empty.
+    pub required: bool,
     /// How patches and apply treat it, where that isn't the default.
     pub merge: Option<&'static Merge>,
 }

@@ -91,12 +91,15 @@ impl Registry {
         // Entered before its fields are walked, so that a type that contains itself finds itself.
         self.structs.insert(name, interned);
         let properties = definition.get("properties").and_then(Value::as_object);
+        let required = definition.get("required").and_then(Value::as_array);
+        let is_required = |field: &str| required.is_some_and(|names| names.iter().any(|name| name == field));
         let mut fields: Vec<Field> = properties
             .into_iter()
             .flatten()
             .map(|(field, schema)| Field {
                 name: String::leak(field.clone()),
                 r#type: self.resolve(schema, definitions),
+                required: is_required(field),
                 merge: merge::of_field(name, field),
             })
             .collect();

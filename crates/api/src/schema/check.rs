@@ -37,6 +37,14 @@ pub fn check(kind: &Kind, value: &mut Value) -> Checked {
     walk.checked
 }
 
+fn holds_nothing(of: &Type, value: &Value) -> bool {
+    match (of, value) {
+        (Type::Map(_), Value::Object(entries)) => entries.is_empty(),
+        (Type::List(_), Value::Array(items)) => items.is_empty(),
+        _ => false,
+    }
+}
+
 enum Step {
     Field(&'static str),
     Key(String),
@@ -87,7 +95,8 @@ impl Walk {
             self.path.push(Step::Field(field.name));
             self.value(&field.r#type, value);
             self.path.pop();
-            true
+            // Nor are maps and lists that hold nothing.
+            field.required || !holds_nothing(&field.r#type, value)
         });
         self.structs.pop();
     }
@@ -336,6 +345,21 @@ mod tests {
                 "spec": {"template": {"spec": {"containers": [{"name": "c"}]}}},
             })
         );
+    }
+
+    /// As `omitempty` has it: what must be there stays.
+    #[test]
+    fn maps_and_lists_that_hold_nothing_are_dropped() {
+        let mut pod = json!({
+            "metadata": { "name": "a", "labels": {}, "finalizers": [] },
+            "spec": { "containers": [], "tolerations": [], "volumes": [{ "name": "v", "emptyDir": {} }] },
+        });
+        assert_eq!(check(crate::kinds::by_kind("", "v1", "Pod").expect("a kind"), &mut pod), Checked::default());
+        let kept = json!({
+            "metadata": { "name": "a" },
+            "spec": { "containers": [], "volumes": [{ "name": "v", "emptyDir": {} }] },
+        });
+        assert_eq!(pod, kept);
     }
 
     #[test]

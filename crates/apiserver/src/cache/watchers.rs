@@ -38,6 +38,8 @@ pub struct Subscription {
 
 pub(super) struct Watcher {
     select: Select,
+    /// What the client knows already, or will: changes up to here aren't told.
+    after: Revision,
     queue: mpsc::Sender<WatchEvent>,
 }
 
@@ -46,7 +48,8 @@ pub(super) struct Watcher {
 impl Watcher {
     /// False when the watcher is gone or too slow.
     pub(super) fn tell(&self, kind: &Kind, change: &Change) -> bool {
-        let Some(event) = seen(kind, &self.select, change) else { return !self.queue.is_closed() };
+        let event = if change.revision > self.after { seen(kind, &self.select, change) } else { None };
+        let Some(event) = event else { return !self.queue.is_closed() };
         match self.queue.try_send(event) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -99,7 +102,7 @@ impl Cache {
                 objects.map(|object| WatchEvent { kind: WatchKind::Added, object: object.clone() }).collect()
             }
         };
-        of_kind.watchers.push(Watcher { select, queue });
+        of_kind.watchers.push(Watcher { select, after: after.unwrap_or(revision), queue });
         Ok(Subscription { first, events, revision })
     }
 }

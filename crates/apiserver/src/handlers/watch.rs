@@ -44,6 +44,8 @@ struct View {
     shape: Shape,
     include: IncludeObject,
     bookmarks: bool,
+    /// A table's columns come with its first event only.
+    told_columns: bool,
 }
 
 pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
@@ -67,9 +69,11 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         shape: call.accept.shape,
         include: call.include()?,
         bookmarks: call.query.flag("allowWatchBookmarks"),
+        told_columns: false,
     };
     let cache = &call.api.registry.cache;
-    if let Some(asked) = asked {
+    // A state has to be as new as was asked for; changes that are still to come are waited for by the watch itself.
+    if let (Some(asked), Some(true)) = (asked, initial) {
         cache.wait_for(asked).await?;
     }
     let after = match (asked, initial) {
@@ -150,7 +154,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn run(self, subscription: Subscription) {
+    async fn run(mut self, subscription: Subscription) {
         let Subscription { first, mut events, revision } = subscription;
         let mut out = BytesMut::new();
         for event in &first {
@@ -221,7 +225,7 @@ impl Watcher {
 // === impl View ===
 
 impl View {
-    fn write(&self, out: &mut BytesMut, event: &WatchEvent) {
+    fn write(&mut self, out: &mut BytesMut, event: &WatchEvent) {
         let name = match event.kind {
             WatchKind::Added => "ADDED",
             WatchKind::Modified => "MODIFIED",
@@ -237,13 +241,17 @@ impl View {
     }
 
     /// The object's own bytes, where they will do.
-    fn bytes(&self, object: &Arc<Object>) -> Option<Bytes> {
+    fn bytes(&mut self, object: &Arc<Object>) -> Option<Bytes> {
         if self.shape == Shape::Object && self.kind.stored_as.is_none() {
             return Some(object.json().clone());
         }
         let object = served(self.kind, object.clone()).ok()?;
         let value = object.value().ok()?;
-        Some(shaped(self.kind, self.shape, value, self.include).to_string().into())
+        let mut shaped = shaped(self.kind, self.shape, value, self.include);
+        if self.shape == Shape::Table && std::mem::replace(&mut self.told_columns, true) {
+            shaped["columnDefinitions"] = Value::Null;
+        }
+        Some(shaped.to_string().into())
     }
 
     fn bookmark(&self, out: &mut BytesMut, revision: u64, ends_initial: bool) {

@@ -43,7 +43,6 @@ impl Registry {
         if !metadata::text(&value, "resourceVersion").is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        metadata::omit_empty(&mut value);
         metadata::begin(&mut value, Uuid::new_v4().to_string(), writing.applies);
         (stored.default)(&mut value);
         writing.admission.admit(Operation::Create, Some(&mut value), None)?;

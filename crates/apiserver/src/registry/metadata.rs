@@ -27,15 +27,6 @@ pub fn of(object: &mut Value) -> &mut Map<String, Value> {
     metadata.as_object_mut().expect("made above")
 }
 
-/// An empty list or map in `metadata` isn't there, as Go's `omitempty` has it: a pod without owners says nothing of owners.
-pub fn omit_empty(object: &mut Value) {
-    of(object).retain(|_, value| match value {
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        _ => true,
-    });
-}
-
 pub fn text<'a>(object: &'a Value, field: &str) -> &'a str {
     object.get("metadata").and_then(|m| m.get(field)).and_then(Value::as_str).unwrap_or_default()
 }
@@ -147,13 +138,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn what_is_empty_is_not_there() {
-        let mut object = json!({"metadata": {"name": "a", "ownerReferences": [], "labels": {}, "finalizers": ["f"]}});
-        omit_empty(&mut object);
-        assert_eq!(object, json!({"metadata": {"name": "a", "finalizers": ["f"]}}));
-    }
 
     #[test]
     fn generation_counts_changes_of_the_spec_only() {

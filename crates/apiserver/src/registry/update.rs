@@ -58,7 +58,6 @@ impl Registry {
             check_identity(kind, &current, &new)?;
             metadata::carry_over(&mut new, &old);
             let mut new = merge_part(stored, part, new, &old);
-            metadata::omit_empty(&mut new);
             (stored.default)(&mut new);
             writing.admission.admit(Operation::Update, Some(&mut new), Some(&old))?;
             if part == Part::Spec {
