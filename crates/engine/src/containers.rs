@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use oci_spec::image::ImageConfiguration;
+use tug_shim::cgroup::{Layout, layout};
 use tug_shim::log::{Format, LogConfig};
 use tug_shim::protocol::{Reply, Request, Start};
 
@@ -207,6 +208,10 @@ impl Engine {
                 shm: &shm,
                 pid_namespace,
             };
+            if layout() == Layout::V1 {
+                // Bound into the container before the OCI library has made all of them.
+                cgroup::create(&cgroup, &Limits::default())?;
+            }
             record::write(&dir.join(CONFINEMENT), &confinement)?;
             record::write(&dir.join("config.json"), &runtime_spec::container(&spec, &around)?)?;
             Ok(user.identity(&spec.supplemental_groups))

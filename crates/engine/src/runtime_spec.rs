@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::image::ImageConfiguration;
 use serde_json::{Value, json};
+use tug_shim::cgroup;
 use tug_shim::confine::{Confinement, Propagation};
 
 use crate::engine::{Error, Result};
@@ -224,7 +225,6 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
         ),
         ("/dev/mqueue", "mqueue", "mqueue", vec!["nosuid", "noexec", "nodev"]),
         ("/sys", "sysfs", "sysfs", vec!["nosuid", "noexec", "nodev", sys_option]),
-        ("/sys/fs/cgroup", "cgroup", "cgroup", vec!["nosuid", "noexec", "nodev", "relatime", sys_option]),
     ];
     let requested = |target: &str| spec.mounts.iter().any(|mount| mount.target == Path::new(target));
     let mut mounts: Vec<Value> = own
@@ -234,6 +234,9 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
             json!({"destination": target, "type": kind, "source": source, "options": options})
         })
         .collect();
+    if !requested(cgroup::ROOT) {
+        mounts.extend(control_groups(around.cgroup, sys_option));
+    }
     if !requested("/dev/shm") {
         let options = ["rbind", "rprivate", "rw", "nosuid", "nodev", "noexec"];
         mounts.push(json!({"destination": "/dev/shm", "type": "bind", "source": around.shm, "options": options}));
@@ -249,6 +252,24 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
         json!({"destination": mount.target, "type": mount.kind, "source": mount.source, "options": options})
     }));
     mounts
+}
+
+/// The container's own control groups. On v1 they are bound here, for the OCI library mounts them writable whatever it is
+/// asked, and not at all where it takes a number in a shared pid namespace for one of the node's.
+fn control_groups(own: &str, sys_option: &str) -> Vec<Value> {
+    if cgroup::layout() == cgroup::Layout::V2 {
+        let options = ["nosuid", "noexec", "nodev", "relatime", sys_option];
+        return vec![json!({"destination": cgroup::ROOT, "type": "cgroup", "source": "cgroup", "options": options})];
+    }
+    let bind = |source: &Path, target: &Path, access: &str| {
+        let options = ["bind", "nosuid", "noexec", "nodev", "relatime", access];
+        json!({"destination": target, "type": "bind", "source": source, "options": options})
+    };
+    // The node's has the directories to mount on, and the names of controllers that share a hierarchy.
+    let root = Path::new(cgroup::ROOT);
+    let hierarchies = cgroup::directories("/").into_iter().zip(cgroup::directories(own));
+    let groups = hierarchies.map(|(hierarchy, group)| bind(&group, &hierarchy, sys_option));
+    std::iter::once(bind(root, root, "ro")).chain(groups).collect()
 }
 
 fn resources(spec: &ContainerSpec) -> Result<Value> {

@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use common::archive::{Image, Member, layer};
 use common::{Node, sandbox};
@@ -115,6 +116,41 @@ async fn containers_of_a_sandbox_share_what_pods_share() {
     let third = ContainerSpec { sandbox: "pod".into(), ..node.spec("third", &["sh", "-c", zombies]) };
     let (code, output) = node.run(third).await;
     assert_eq!((code, output.split_whitespace().collect::<Vec<_>>()), (0, vec!["1", "tug-pod"]));
+    node.finish().await;
+}
+
+/// The OCI library takes a process's number in the shared namespace for one of the node's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_no_process_of_the_node_has_is_as_good() {
+    let node = Node::with_busybox().await;
+    node.engine.create_sandbox(SandboxSpec { share_pid: true, ..sandbox("pod") }).await.expect("a sandbox");
+    let free = (300..).find(|pid| !Path::new(&format!("/proc/{pid}")).exists()).expect("a free number");
+    let line = format!("echo {} > /proc/sys/kernel/ns_last_pid; echo done; exec sleep 1000", free - 1);
+    let first = ContainerSpec { sandbox: "pod".into(), privileged: true, ..node.spec("first", &["sh", "-c", &line]) };
+    node.start(first).await.expect("it starts");
+    node.said("first", "done").await;
+    let second = ContainerSpec { sandbox: "pod".into(), ..node.spec("second", &["sh", "-c", "echo $$"]) };
+    assert_eq!(node.run(second).await, (0, format!("{free}\n")));
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_sees_its_own_control_groups_and_changes_none() {
+    let node = Node::with_busybox().await;
+    let v2 = tug_shim::cgroup::layout() == tug_shim::cgroup::Layout::V2;
+    let pids = if v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" };
+    let limits = Limits { pids: 77, ..Limits::default() };
+    let cases = [
+        ("its limits", false, format!("cat {pids}/pids.max; grep -cx 1 {pids}/cgroup.procs"), "77\n1\n"),
+        ("which hold", false, format!("(echo max > {pids}/pids.max) 2>/dev/null || cat {pids}/pids.max"), "77\n"),
+        ("nor groups of its own", false, format!("mkdir {pids}/own 2>/dev/null || echo none"), "none\n"),
+        ("but a privileged one may", true, format!("mkdir {pids}/own && rmdir {pids}/own && echo made"), "made\n"),
+    ];
+    for (number, (case, privileged, line, expected)) in cases.into_iter().enumerate() {
+        let spec = node.spec(&format!("case-{number}"), &["sh", "-c", &line]);
+        let outcome = node.run(ContainerSpec { privileged, limits: limits.clone(), ..spec }).await;
+        assert_eq!(outcome, (0, expected.into()), "{case}");
+    }
     node.finish().await;
 }
 
