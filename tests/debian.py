@@ -17,11 +17,16 @@ PACKAGES = [
     "curl",
     "docker-registry",
     "docker.io",
+    "etcd-server",
     "nginx-light",
     "redis-server",
     "skopeo",
 ]
-PROGRAMS = {"docker-registry": "/usr/bin/docker-registry", "skopeo": "/usr/bin/skopeo"}
+PROGRAMS = {
+    "docker-registry": "/usr/bin/docker-registry",
+    "etcd": "/usr/bin/etcd",
+    "skopeo": "/usr/bin/skopeo",
+}
 LOADER = "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 
 
