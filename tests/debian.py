@@ -23,6 +23,7 @@ PACKAGES = [
     "skopeo",
 ]
 PROGRAMS = {
+    "curl": "/usr/bin/curl",
     "docker-registry": "/usr/bin/docker-registry",
     "etcd": "/usr/bin/etcd",
     "skopeo": "/usr/bin/skopeo",
