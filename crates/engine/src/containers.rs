@@ -153,6 +153,8 @@ impl Engine {
                     status.error = Some(message);
                 });
                 self.save(&container).await?;
+                let rootfs = Rootfs::new(self.container_dir(id));
+                blocking(move || rootfs.unmount()).await?;
                 Err(err)
             }
         }

@@ -46,7 +46,7 @@ pub struct Session {
     pub stderr: Option<Box<dyn AsyncRead + Send + Unpin>>,
     /// New terminal sizes.
     pub resize: mpsc::Sender<Size>,
-    /// The exit code; for an attach, when the container ends.
+    /// The exit code; for an attach, when the container ends. Output may still come, from what the command left behind.
     pub exit: oneshot::Receiver<i32>,
 }
 
@@ -87,6 +87,7 @@ impl Engine {
         }
         futures::future::join_all(sandboxes.into_iter().map(|status| engine.adopt(status))).await;
         engine.settle_orphans().await;
+        engine.let_go_of_roots().await?;
         Ok(engine)
     }
 
@@ -133,9 +134,10 @@ fn recover(config: &Config) -> Result<Recovered> {
     }
     let mut sandboxes = Vec::new();
     for entry in fs::read_dir(&sandboxes_dir).map_err(failed("read sandboxes"))?.flatten() {
-        match record::read::<SandboxStatus>(&entry.path()) {
+        let whole = entry.path().extension().is_some_and(|extension| extension == "json");
+        match record::read::<SandboxStatus>(&entry.path()).filter(|_| whole) {
             Some(status) => sandboxes.push(status),
-            // Cut off by a power failure, which no sandbox survives.
+            // Cut off: by a power failure, which no sandbox survives, or before there was anything of it but this.
             None => fs::remove_file(entry.path()).map_err(failed("remove a sandbox's record"))?,
         }
     }

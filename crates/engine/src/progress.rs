@@ -1,6 +1,7 @@
 //! How far a container is: in memory for those who wait, on disk for the next engine, as its shim tells it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use tug_shim::protocol::Exit;
 
 use crate::engine::{Engine, Result, blocking};
 use crate::record;
+use crate::rootfs::Rootfs;
 use crate::shim_client::sandbox_dir;
 use crate::spec::*;
 
@@ -144,6 +146,35 @@ impl Engine {
         }
         let (exit_code, oom_killed) = (exit.code, exit.oom_killed);
         self.emit(Event::Exited { id: exit.id.clone(), sandbox, exit_code, oom_killed });
+        self.let_go_of_root(container);
+    }
+
+    /// Unmounts what an earlier engine mounted for containers that it did not come to start, or that ended without it.
+    pub(crate) async fn let_go_of_roots(&self) -> Result<()> {
+        let idle = |status: &ContainerStatus| !matches!(status.state, State::Running | State::Paused);
+        let idle: Vec<_> =
+            self.containers().into_iter().filter(idle).map(|status| self.container_dir(&status.id)).collect();
+        blocking(move || idle.into_iter().try_for_each(|dir| Rootfs::new(dir).unmount())).await
+    }
+
+    /// Unmounts the root of a container that has ended, in a task that lasts as long as that takes. It is mounted again
+    /// when the container starts again.
+    fn let_go_of_root(&self, container: Arc<Container>) {
+        let engine = self.this.clone();
+        tokio::spawn(async move {
+            // Not under a start or a removal.
+            let _turn = container.doing.lock().await;
+            let status = container.now();
+            let Some(engine) = engine.upgrade() else { return };
+            let is_known = engine.entry(&status.id).is_ok_and(|known| Arc::ptr_eq(&known, &container));
+            if status.state != State::Exited || !is_known {
+                return;
+            }
+            let rootfs = Rootfs::new(engine.container_dir(&status.id));
+            if let Err(err) = blocking(move || rootfs.unmount()).await {
+                tracing::warn!(container = status.id, %err, "its root stays mounted until it is removed");
+            }
+        });
     }
 
     /// For a change that has happened whether or not it can be written down.

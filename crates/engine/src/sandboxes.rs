@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::mount::{MsFlags, mount};
 use parking_lot::Mutex;
+use rustix::fs::FlockOperation;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tug_shim::protocol::{self, Reply, Request};
@@ -24,6 +25,10 @@ const SHM_BYTES: u64 = 64 << 20;
 /// As containerd's shims: killed for want of memory after everything else but the kernel's own.
 const SHIM_OOM_SCORE_ADJ: i32 = -998;
 const ID_BYTES: usize = 64;
+/// The shim's standard error in its run directory.
+const SHIM_LOG: &str = "shim.log";
+/// A shim answers at once, or when the container runs that it is starting.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Killed processes are gone well within this.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
@@ -254,8 +259,12 @@ impl Engine {
     pub(crate) async fn adopt(&self, mut status: SandboxStatus) {
         let id = status.id.clone();
         let dir = sandbox_dir(&self.config.run_dir, &id);
-        status.ready = call(&dir, &Request::List, "list containers").await.is_ok();
-        let ready = status.ready;
+        let answer = tokio::time::timeout(ANSWER, call(&dir, &Request::List, "list containers")).await;
+        let ready = matches!(answer, Ok(Ok(_)));
+        status.ready = ready;
+        if !ready {
+            half_started_is_over(&dir).await;
+        }
         let sandbox = Arc::new(Sandbox::new(status));
         *sandbox.phase.lock() = Phase::Up;
         self.sandboxes.lock().insert(id.clone(), sandbox.clone());
@@ -339,7 +348,24 @@ fn lay_out(dir: &Path, config: &protocol::Sandbox, spec: &SandboxSpec) -> Result
         let options = format!("mode=1777,size={bytes}");
         mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(options.as_str())).map_err(|err| failed(err.into()))?;
     }
-    OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join("shim.log")).map_err(failed)
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(dir.join(SHIM_LOG)).map_err(failed)?;
+    // The shim inherits the lock with its standard error, and whatever becomes of this process.
+    rustix::fs::flock(&log, FlockOperation::NonBlockingLockExclusive).map_err(|err| failed(err.into()))?;
+    Ok(log)
+}
+
+/// Waits for a shim that was being started when its daemon died. It would make namespaces and mounts behind the back of
+/// those who clear away what it leaves; having nobody to tell that it is ready, it ends.
+async fn half_started_is_over(dir: &Path) {
+    let log = dir.join(SHIM_LOG);
+    let wait = tokio::task::spawn_blocking(move || {
+        // Without the file none was started.
+        File::open(log).map(|log| rustix::fs::flock(log, FlockOperation::LockExclusive))
+    });
+    match tokio::time::timeout(SHUTDOWN, wait).await {
+        Ok(Ok(_)) => {}
+        _ => tracing::warn!(dir = %dir.display(), "a shim neither answers nor ends"),
+    }
 }
 
 /// Starts the shim and waits until it holds the namespaces and answers.

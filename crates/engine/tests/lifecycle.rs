@@ -142,7 +142,7 @@ async fn limits_are_in_the_control_groups() {
             ("pids", "pids.max"),
         ],
     };
-    let (weight, quota) = if v2 { ("59", "50000 100000") } else { ("512", "50000") };
+    let (weight, quota) = if v2 { ("20", "50000 100000") } else { ("512", "50000") };
     for (cgroup, memory) in [(pod.clone(), "134217728"), (format!("{pod}/one"), "67108864")] {
         for ((controller, file), expected) in files.into_iter().zip([memory, weight, quota, "0", "77"]) {
             let path = tug_shim::cgroup::directory(&cgroup, controller).join(file);
@@ -184,31 +184,37 @@ async fn a_container_starts_again_with_what_it_wrote() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_shim_takes_its_sandbox_along() {
     let node = Node::with_busybox().await;
-    node.start(node.spec("one", &["sleep", "1000"])).await.expect("it starts");
-    let mut events = node.engine.events();
-    let deadline = std::time::Instant::now() + PATIENCE;
-    let mut pids = node.shims();
-    while pids.len() != 1 {
-        // The process that started the container is on its way out; the container is in no hierarchy's group of shims.
-        assert!(std::time::Instant::now() < deadline, "{pids:?}");
-        tokio::task::yield_now().await;
-        pids = node.shims();
-    }
-    let comm = std::fs::read_to_string(format!("/proc/{}/comm", pids[0])).expect("its name");
-    assert_eq!(comm, "tug-shim\n");
-    let threads = std::fs::read_dir(format!("/proc/{}/task", pids[0])).expect("its threads").count();
-    assert_eq!(threads, 1);
-    let pid = nix::unistd::Pid::from_raw(pids[0] as i32);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
-    loop {
-        if let Event::SandboxDied { id } = events.recv().await.expect("news") {
-            assert_eq!(id, "one");
-            break;
+    for share_pid in [false, true] {
+        let id = if share_pid { "shared" } else { "one" };
+        node.engine.create_sandbox(SandboxSpec { share_pid, ..sandbox(id) }).await.expect("a sandbox");
+        node.start(node.spec(id, &["sleep", "1000"])).await.expect("it starts");
+        let mut events = node.engine.events();
+        let own =
+            |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "tug-shim\n");
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let shim = loop {
+            // The process that started the container is on its way out; the container is in no hierarchy's group of shims.
+            let pids = node.shims();
+            if pids.len() == 1 + usize::from(share_pid) {
+                break pids.into_iter().find(own).expect("one of that name");
+            }
+            assert!(std::time::Instant::now() < deadline, "{pids:?}");
+            tokio::task::yield_now().await;
+        };
+        let threads = std::fs::read_dir(format!("/proc/{shim}/task")).expect("its threads").count();
+        assert_eq!(threads, 1);
+        let pid = nix::unistd::Pid::from_raw(shim as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).expect("killed");
+        let died = |event: &Event| matches!(event, Event::SandboxDied { id: dead } if dead == id);
+        while !died(&events.recv().await.expect("news")) {}
+        let status = node.engine.container(id).expect("it is kept");
+        assert_eq!((status.state, status.exit_code), (State::Exited, Some(137)));
+        assert!(node.engine.sandboxes().iter().all(|sandbox| !sandbox.ready));
+        while !node.shims().is_empty() {
+            assert!(std::time::Instant::now() < deadline, "{:?}", node.shims());
+            tokio::task::yield_now().await;
         }
     }
-    let status = node.engine.container("one").expect("it is kept");
-    assert_eq!((status.state, status.exit_code), (State::Exited, Some(137)));
-    assert!(!node.engine.sandboxes()[0].ready);
     node.finish().await;
 }
 

@@ -168,6 +168,28 @@ async fn a_command_ends_with_its_caller_unless_detached() {
     node.finish().await;
 }
 
+/// containerd waits for the output's end (`drain_exec_sync_io_timeout` is 0), Docker for the command's and two seconds
+/// more: a session tells of both, and kills nothing that the command left behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commands_end_is_told_though_its_output_is_held_open() {
+    let node = Node::with_busybox().await;
+    node.start(node.spec("one", &["sleep", "1000"])).await.expect("it starts");
+    let line = "sleep 2004 & echo started; exit 3";
+    let mut session = node.engine.exec("one", command(line)).await.expect("exec");
+    assert_eq!(tokio::time::timeout(PATIENCE, session.exit).await.expect("it is told"), Ok(3));
+    assert_eq!(read_until(&mut session.stdout, "started\n").await, "started\n");
+    runs(&node, "one", "sleep 2004", true).await;
+    let rest = tokio::spawn(read_all(session.stdout));
+    node.exec("one", &["sh", "-c", "kill $(ps -o pid,args | awk '/sleep 2004$/{print $1}')"]).await.expect("exec");
+    assert_eq!(tokio::time::timeout(PATIENCE, rest).await.expect("it ends").expect("no panic"), "");
+    // A terminal is hung up with the session that has it.
+    let spec = ExecSpec { tty: true, ..command("sleep 2005 & echo started; exit 4") };
+    let session = node.engine.exec("one", spec).await.expect("exec");
+    let text = tokio::time::timeout(PATIENCE, read_all(session.stdout)).await.expect("it ends");
+    assert_eq!((text.as_str(), session.exit.await), ("started\r\n", Ok(4)));
+    node.finish().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_commands_leave_no_files_or_processes_behind() {
     let node = Node::with_busybox().await;

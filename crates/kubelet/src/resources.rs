@@ -29,11 +29,10 @@ fn amount(resources: &ResourceRequirements, name: &str, convert: fn(&Quantity) -
     (of(&resources.requests).unwrap_or(limit), limit)
 }
 
-/// cgroup limits of one container. The last two are the defaults of upstream's `memorySwap.swapBehavior` and
-/// `singleProcessOOMKill` on cgroup v2.
+/// cgroup limits of one container.
 pub fn container_limits(container: &Container) -> Limits {
     let (cpu, memory) = container.resources.as_ref().map_or(((0, 0), (0, 0)), both);
-    Limits { no_swap: true, oom_kills_all: true, ..limits(cpu.0, cpu.1, memory.1) }
+    limits(cpu.0, cpu.1, memory.1)
 }
 
 fn both(resources: &ResourceRequirements) -> ((i64, i64), (i64, i64)) {

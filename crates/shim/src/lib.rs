@@ -10,7 +10,6 @@ pub mod cgroup;
 pub mod confine;
 mod console;
 mod container;
-mod devices;
 mod executor;
 mod launch;
 pub mod log;

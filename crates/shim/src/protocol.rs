@@ -50,7 +50,7 @@ pub struct Sandbox {
 /// What to do. Descriptors that go with a request are named in its comment, in their order.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// All containers: [`Reply::Containers`].
+    /// All containers, once none is being started: [`Reply::Containers`].
     List,
     /// Create and start: [`Reply::Started`] or [`Reply::Failed`].
     Start(Start),

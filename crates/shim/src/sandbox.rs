@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -124,34 +124,29 @@ fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
-/// Forks the init of a new pid namespace. It becomes this process's child through the subreaper, for a process that
-/// unshares pid namespaces itself could no longer fork into its old one.
+/// Forks the init of a new pid namespace, which dies with this process. What else this process forks stays in its own.
 fn pid_namespace() -> io::Result<Pid> {
-    let (mut reader, writer) = io::pipe()?;
+    let own = File::open("/proc/self/ns/pid")?;
+    let (mut reader, mut writer) = io::pipe()?;
+    unshare(CloneFlags::CLONE_NEWPID)?;
     // SAFETY: the shim has one thread, so the child may use the heap and any lock.
-    match unsafe { fork() }? {
+    let init = match unsafe { fork() }? {
         ForkResult::Child => {
-            let told = unshare(CloneFlags::CLONE_NEWPID).map_err(io::Error::from).and_then(|()| {
-                // SAFETY: as above.
-                match unsafe { fork() }? {
-                    ForkResult::Child => {
-                        drop((reader, writer));
-                        reap_for_ever()
-                    }
-                    ForkResult::Parent { child } => (&writer).write_all(&child.as_raw().to_ne_bytes()),
-                }
-            });
-            std::process::exit(i32::from(told.is_err()));
-        }
-        ForkResult::Parent { child } => {
+            drop(reader);
+            // Whose parent has died before it could ask for this finds nobody to tell.
+            let tied = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+            if tied.map_err(io::Error::from).and_then(|()| writer.write_all(b"up")).is_err() {
+                std::process::exit(1);
+            }
             drop(writer);
-            let mut pid = [0; 4];
-            let read = reader.read_exact(&mut pid);
-            waitpid(child, None)?;
-            read.map_err(|_| io::Error::other("its first process did not start"))?;
-            Ok(Pid::from_raw(i32::from_ne_bytes(pid)))
+            reap_for_ever()
         }
-    }
+        ForkResult::Parent { child } => child,
+    };
+    drop(writer);
+    setns(own, CloneFlags::CLONE_NEWPID)?;
+    reader.read_exact(&mut [0; 2]).map_err(|_| io::Error::other("its first process did not start"))?;
+    Ok(init)
 }
 
 /// Init of a shared pid namespace: adopts what its containers leave behind, as a pause container does.

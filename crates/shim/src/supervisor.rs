@@ -30,6 +30,8 @@ pub struct Supervisor {
     signals: SignalFd,
     connections: BTreeMap<u64, OwnedFd>,
     subscribers: Vec<u64>,
+    /// Connections that asked for all containers while one was being started.
+    listing: Vec<u64>,
     next: u64,
     containers: BTreeMap<String, Container>,
     launches: Vec<(Purpose, Launch)>,
@@ -82,6 +84,7 @@ impl Supervisor {
             signals: SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
             connections: BTreeMap::new(),
             subscribers: Vec::new(),
+            listing: Vec::new(),
             next: 0,
             containers: BTreeMap::new(),
             launches: Vec::new(),
@@ -207,7 +210,11 @@ impl Supervisor {
             Ok(None) | Err(_) => return self.disconnect(id),
         };
         let reply = match request {
-            Request::List => Ok(Reply::Containers(self.containers.values().map(Container::state).collect())),
+            Request::List => {
+                self.listing.push(id);
+                self.list();
+                return;
+            }
             Request::Start(start) => match self.start(id, start) {
                 Ok(()) => return,
                 Err(failure) => Err(failure),
@@ -243,6 +250,17 @@ impl Supervisor {
         self.send(id, &reply.unwrap_or_else(Reply::Failed));
     }
 
+    /// A container that is being started is waited for: whoever asks takes over from a daemon that died meanwhile.
+    fn list(&mut self) {
+        if self.launches.iter().any(|(purpose, _)| purpose.exec.is_none()) {
+            return;
+        }
+        let containers = Reply::Containers(self.containers.values().map(Container::state).collect());
+        for connection in std::mem::take(&mut self.listing) {
+            self.send(connection, &containers);
+        }
+    }
+
     /// A daemon that does not read its replies is disconnected; it then connects and asks again.
     fn send(&mut self, id: u64, reply: &Reply) {
         self.send_with(id, reply, None);
@@ -259,6 +277,7 @@ impl Supervisor {
     fn disconnect(&mut self, id: u64) {
         self.connections.remove(&id);
         self.subscribers.retain(|subscriber| *subscriber != id);
+        self.listing.retain(|waiting| *waiting != id);
         self.shutdown.retain(|waiting| *waiting != id);
         for (pid, exec) in self.execs.iter().filter(|(_, exec)| exec.connection == id) {
             if let Some(cgroup) = &exec.tied_in {
@@ -356,6 +375,7 @@ impl Supervisor {
         if self.launches.is_empty() {
             self.unclaimed.clear();
         }
+        self.list();
     }
 
     fn container_runs(&mut self, connection: u64, container: &str, pid: i32) {

@@ -166,6 +166,12 @@ impl Node {
         self
     }
 
+    /// What a power cut does to a node whose engine is not running.
+    pub fn lose_power(&self) {
+        self.end_all();
+        fs::remove_dir_all(&self.config.run_dir).expect("the run directory is in memory");
+    }
+
     /// Removes all sandboxes and looks that nothing of them is left.
     pub async fn finish(self) {
         for sandbox in self.engine.sandboxes() {
@@ -191,10 +197,9 @@ impl Node {
         }
         left
     }
-}
 
-impl Drop for Node {
-    fn drop(&mut self) {
+    /// Kills all that runs and unmounts all that is mounted.
+    fn end_all(&self) {
         tug_shim::cgroup::kill(&self.config.cgroup_parent);
         let mut mounts = mounts_below(self.path());
         mounts.sort_by_key(|path| std::cmp::Reverse(path.as_os_str().len()));
@@ -206,6 +211,12 @@ impl Drop for Node {
         while tug_shim::cgroup::remove(&self.config.cgroup_parent).is_err() && std::time::Instant::now() < deadline {
             std::thread::yield_now();
         }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end_all();
     }
 }
 
