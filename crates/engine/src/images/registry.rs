@@ -41,6 +41,15 @@ impl Endpoint {
     }
 }
 
+/// How a registry is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Tls,
+    /// Whoever answers is believed.
+    AnyTls,
+    Plain,
+}
+
 /// Mirrors first, then the registry itself. Credentials go to the registry alone, never to a mirror of it.
 pub fn endpoints(reference: &Reference, auth: &Auth, mirrors: &BTreeMap<String, Vec<String>>) -> Result<Vec<Endpoint>> {
     let mut found = Vec::new();
@@ -49,7 +58,7 @@ pub fn endpoints(reference: &Reference, auth: &Auth, mirrors: &BTreeMap<String, 
             .split_once("://")
             .ok_or_else(|| Error::Invalid(format!("mirror {url:?} of {} is not a URL", reference.registry)))?;
         let host = host.trim_end_matches('/').to_owned();
-        let client = client(&host, scheme == "http")?;
+        let client = client(&host, if scheme == "http" { Transport::Plain } else { Transport::Tls })?;
         found.push(Endpoint { host, client, auth: RegistryAuth::Anonymous });
     }
     let host = if reference.registry == DEFAULT_REGISTRY { DOCKER_HUB } else { &reference.registry };
@@ -58,20 +67,28 @@ pub fn endpoints(reference: &Reference, auth: &Auth, mirrors: &BTreeMap<String, 
         Auth::Basic { username, password } => RegistryAuth::Basic(username.clone(), password.clone()),
         Auth::Bearer(token) => RegistryAuth::Bearer(token.clone()),
     };
-    found.push(Endpoint { host: host.into(), client: client(host, is_loopback(host))?, auth });
+    // In Docker's order.
+    let transports: &[_] = if is_loopback(host) { &[Transport::AnyTls, Transport::Plain] } else { &[Transport::Tls] };
+    for transport in transports {
+        found.push(Endpoint { host: host.into(), client: client(host, *transport)?, auth: auth.clone() });
+    }
     Ok(found)
 }
 
-/// Docker speaks HTTP to registries on 127.0.0.0/8 and `localhost` without being told to.
+/// Docker takes registries on 127.0.0.0/8 and `localhost` for insecure ones without being told to.
 fn is_loopback(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     name == "localhost" || name.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn client(host: &str, plain: bool) -> Result<Client> {
-    let protocol = if plain { ClientProtocol::HttpsExcept(vec![host.into()]) } else { ClientProtocol::Https };
+fn client(host: &str, transport: Transport) -> Result<Client> {
+    let protocol = match transport {
+        Transport::Plain => ClientProtocol::HttpsExcept(vec![host.into()]),
+        Transport::Tls | Transport::AnyTls => ClientProtocol::Https,
+    };
     let config = ClientConfig {
         protocol,
+        accept_invalid_certificates: transport == Transport::AnyTls,
         extra_root_certificates: own_authorities(&Path::new(CERTIFICATES).join(host)),
         connect_timeout: Some(Duration::from_secs(30)),
         // Between two pieces of data, not for a whole layer.

@@ -66,10 +66,15 @@ impl Node {
 
     /// A container of the busybox image in the sandbox `id`, which bears the same name; not yet started.
     pub fn spec(&self, id: &str, command: &[&str]) -> ContainerSpec {
+        self.spec_of(id, &self.image("busybox"), command)
+    }
+
+    /// As [`Node::spec`] of another image.
+    pub fn spec_of(&self, id: &str, image: &str, command: &[&str]) -> ContainerSpec {
         ContainerSpec {
             id: id.into(),
             sandbox: id.into(),
-            image: self.image("busybox"),
+            image: image.into(),
             args: Some(command.iter().map(|word| (*word).to_owned()).collect()),
             log: Log { path: self.path().join("logs").join(id).join("0.log"), ..Log::default() },
             ..ContainerSpec::default()
