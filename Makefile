@@ -11,7 +11,7 @@ PREFIX := /usr/local
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
 # To build with: C compiler, linker, libseccomp to link in. To test with: Python and what looks at links and processes.
 PACKAGES := gcc libc6-dev libseccomp-dev make mold pkg-config \
-	ca-certificates iproute2 nftables procps python3 python3-venv strace util-linux
+	ca-certificates iproute2 nftables openssl procps python3 python3-venv strace util-linux
 
 .PHONY: start stop deps build check test bench install
 

@@ -17,11 +17,17 @@ PACKAGES = [
     "curl",
     "docker-registry",
     "docker.io",
+    "etcd-server",
     "nginx-light",
     "redis-server",
     "skopeo",
 ]
-PROGRAMS = {"docker-registry": "/usr/bin/docker-registry", "skopeo": "/usr/bin/skopeo"}
+PROGRAMS = {
+    "curl": "/usr/bin/curl",
+    "docker-registry": "/usr/bin/docker-registry",
+    "etcd": "/usr/bin/etcd",
+    "skopeo": "/usr/bin/skopeo",
+}
 LOADER = "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 
 
@@ -46,12 +52,12 @@ def once(folder, make):
     return folder
 
 
-def root():
-    name = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
-    return once(cache() / f"debian-{name}", unpack)
+def root(packages=PACKAGES):
+    name = hashlib.sha256(" ".join(packages).encode()).hexdigest()[:12]
+    return once(cache() / f"debian-{name}", lambda tree: unpack(tree, packages))
 
 
-def unpack(tree):
+def unpack(tree, packages):
     """The packages and all that they depend on, as if nothing was installed yet."""
     state = tree.with_name(tree.name + ".apt")
     (state / "archives/partial").mkdir(parents=True, exist_ok=True)
@@ -63,7 +69,7 @@ def unpack(tree):
         "APT::Sandbox::User=root",
         "Debug::NoLocking=1",
     ]
-    command = ["apt-get", "-qq", *(f"-o{option}" for option in options), "install", "--download-only", "-y", *PACKAGES]
+    command = ["apt-get", "-qq", *(f"-o{option}" for option in options), "install", "--download-only", "-y", *packages]
     if subprocess.run(command, check=False).returncode:
         # The lists are missing or too old.
         subprocess.run(["apt-get", "-qq", "update"], check=True)
@@ -93,15 +99,20 @@ def file(path):
     return found
 
 
+def command(tree, path):
+    """What to type to run a program of a tree with the tree's libraries."""
+    search = ":".join(f"{tree}{path}" for path in ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"])
+    return [f"{tree}{LOADER}", "--library-path", search, f"{tree}{path}"]
+
+
 def programs():
     """A folder with a script for each program, which runs it with the tree's libraries."""
     tree = root()
 
     def write(folder):
-        search = ":".join(f"{tree}{path}" for path in ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"])
         for name, path in PROGRAMS.items():
             script = folder / name
-            script.write_text(f'#!/bin/sh\nexec {tree}{LOADER} --library-path {search} {tree}{path} "$@"\n')
+            script.write_text(f'#!/bin/sh\nexec {" ".join(command(tree, path))} "$@"\n')
             script.chmod(0o755)
 
     return once(tree.with_name(tree.name + "-bin"), write)

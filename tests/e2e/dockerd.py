@@ -17,7 +17,14 @@ done
 for each in iptables iptables-save iptables-restore ip6tables; do
   ln -sf xtables-nft-multi {folder}/root/usr/sbin/$each
 done
-exec chroot {folder}/root dockerd --containerd /run/containerd/containerd.sock --cgroup-parent /tug-e2e-dockerd {options}
+mkdir {folder}/root/old
+# Not chroot: whoever enters a container's mount namespace finds himself at that namespace's root.
+exec unshare --mount --propagation=private sh -ec '
+  cd {folder}/root
+  pivot_root . old
+  busybox umount -l /old
+  containerd &
+  exec dockerd --containerd /run/containerd/containerd.sock --cgroup-parent /tug-e2e-dockerd {options}'
 """
 
 
@@ -28,13 +35,15 @@ class Dockerd:
             (self.folder / name).mkdir(parents=True)
         self.log = open(self.folder / "log", "w")
         script = AFTER.format(tree=debian.root(), folder=self.folder, options=" ".join(options))
-        script = script.replace("exec chroot", f"chroot {self.folder}/root containerd & exec chroot", 1)
         host.run("mkdir", "-p", "/var/lib/docker")
         self.process = host.begin("sh", "-ec", script, stdout=self.log, stderr=subprocess.STDOUT)
         until(lambda: self.docker("version"), "the Docker daemon answers")
 
     def docker(self, *args, timeout=60):
         return self.host.run("chroot", self.folder / "root", "docker", *args, timeout=timeout)
+
+    def sh(self, script, timeout=60):
+        return self.host.run("chroot", self.folder / "root", "sh", "-c", script, timeout=timeout)
 
     def load(self, archive):
         with open(archive, "rb") as content:

@@ -29,8 +29,8 @@ class Host:
         command = ["unshare", *spaces, "sh", "-ec", "\n".join(script)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
         assert self.process.stdout.readline() == "up\n"
-        (pid,) = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        self.enter = ("nsenter", f"--target={pid}", "--net", "--mount", "--pid", "--uts", "--ipc")
+        (self.init,) = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        self.enter = ("nsenter", f"--target={self.init}", "--net", "--mount", "--pid", "--uts", "--ipc")
 
     def run(self, *command, timeout=60):
         return kubectl.run([*self.enter, *map(str, command)], timeout=timeout)

@@ -123,7 +123,6 @@ def test_kills_under_load(doomed):
     assert kube.sh("talker", "echo still reached") == "still reached\n"
 
 
-@pytest.mark.xfail(reason="a kubelet that comes back tells of a pod without its address for a moment")
 def test_traffic_goes_on_while_the_server_is_away(doomed):
     kube = doomed.kubectl
     kube.apply(

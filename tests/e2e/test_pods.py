@@ -219,10 +219,17 @@ def test_an_image_that_is_not_there(kube):
     until(lambda: kube("get", "pod", "never", "--no-headers").split()[2] == "ErrImageNeverPull", "it isn't pulled")
 
 
-@pytest.mark.xfail(reason="the kubelet tries to pull what can't be an image's name")
 def test_an_image_name_that_cannot_be_one(kube):
     kube.apply(pod("wrong", container("Not An Image")))
     until(lambda: kube("get", "pod", "wrong", "--no-headers").split()[2] == "InvalidImageName", "it can't be a name")
+    told = (
+        'Failed to apply default image tag "Not An Image": couldn\'t parse image name "Not An Image": '
+        "invalid reference format: repository name (library/Not An Image) must be lowercase"
+    )
+    assert kube.path("pod wrong", ".status.containerStatuses[0].state.waiting.message") == told
+    events = kube.events("wrong")
+    assert ("InspectFailed", told) in events and ("Failed", "Error: InvalidImageName") in events
+    assert "Pulling" not in dict(events)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,11 @@
 //! What a cluster has from its first moment: namespaces, roles, priority classes, the API's own Service.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use futures::stream::{self, TryStreamExt};
+use ipnet::Ipv4Net;
 use serde_json::{Map, Value, json};
-use tug_api::kinds::{core, discovery, rbac, scheduling};
+use tug_api::kinds::{core, discovery, networking, rbac, scheduling};
 use tug_api::{Kind, ObjectKey};
 
 use crate::auth::Access;
@@ -15,21 +16,18 @@ use crate::status::Status;
 /// Writes under way at once: enough that the store puts them into few transactions.
 const AT_ONCE: usize = 128;
 
-/// Service addresses that are Tug's own, kubeadm's defaults.
-pub const API_SERVICE_IP: &str = "10.96.0.1";
-pub const DNS_SERVICE_IP: &str = "10.96.0.10";
-
 /// Makes what isn't there and corrects what upstream corrects at each start; quick when all is there. `advertise` is where
-/// the API answers nodes and pods.
+/// the API answers nodes and pods, `services` the range of Service addresses.
 ///
 /// # Errors
 /// If the store refuses a write.
-pub async fn ensure(access: &Access, advertise: SocketAddr) -> Result<(), Status> {
+pub async fn ensure(access: &Access, advertise: SocketAddr, services: Ipv4Net) -> Result<(), Status> {
     let objects = &*access.objects;
     run(objects, namespaces()).await?;
     let mut wanted = vec![
-        Wanted::kept(&core::SERVICE, api_service(advertise.port())),
-        Wanted::kept(&core::SERVICE, dns_service()),
+        Wanted::kept(&networking::SERVICE_CIDR, service_cidr(services)),
+        Wanted::kept(&core::SERVICE, api_service(services, advertise.port())),
+        Wanted::kept(&core::SERVICE, dns_service(services)),
         Wanted::made_equal(&core::ENDPOINTS, api_endpoints(advertise), &["subsets"]),
         Wanted::made_equal(&discovery::ENDPOINT_SLICE, api_endpoint_slice(advertise), &["endpoints", "ports"]),
         Wanted::made_equal(&core::CONFIG_MAP, client_ca(access.pki.ca_pem()), &["data"]),
@@ -202,7 +200,23 @@ fn priority_classes() -> impl Iterator<Item = Wanted> {
     })
 }
 
-fn api_service(port: u16) -> Value {
+/// The range's address of that number: kubeadm gives the first to the API and the tenth to DNS.
+fn nth(services: Ipv4Net, number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(services.network()) + number)
+}
+
+/// Of the name that upstream gives to the range of the API server's flag.
+fn service_cidr(services: Ipv4Net) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [services.to_string()]},
+    })
+}
+
+fn api_service(services: Ipv4Net, port: u16) -> Value {
+    let address = nth(services, 1);
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -213,8 +227,8 @@ fn api_service(port: u16) -> Value {
         },
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": API_SERVICE_IP,
-            "clusterIPs": [API_SERVICE_IP],
+            "clusterIP": address,
+            "clusterIPs": [address],
             "ipFamilies": ["IPv4"],
             "ipFamilyPolicy": "SingleStack",
             "internalTrafficPolicy": "Cluster",
@@ -225,7 +239,8 @@ fn api_service(port: u16) -> Value {
 }
 
 /// Its endpoints are written by whoever serves DNS: it has no selector because Tug's DNS is no pod.
-fn dns_service() -> Value {
+fn dns_service(services: Ipv4Net) -> Value {
+    let address = nth(services, 10);
     json!({
         "apiVersion": "v1",
         "kind": "Service",
@@ -240,8 +255,8 @@ fn dns_service() -> Value {
         },
         "spec": {
             "type": "ClusterIP",
-            "clusterIP": DNS_SERVICE_IP,
-            "clusterIPs": [DNS_SERVICE_IP],
+            "clusterIP": address,
+            "clusterIPs": [address],
             "ipFamilies": ["IPv4"],
             "ipFamilyPolicy": "SingleStack",
             "internalTrafficPolicy": "Cluster",
@@ -327,15 +342,34 @@ mod tests {
     use super::*;
     use crate::auth::fake::{Registry, access};
 
+    fn services() -> Ipv4Net {
+        Ipv4Net::new_assert(Ipv4Addr::new(10, 200, 0, 0), 16)
+    }
+
+    #[tokio::test]
+    async fn services_of_the_cluster_are_in_its_range() {
+        let registry = Registry::with(&[]);
+        let advertise: SocketAddr = "10.1.2.3:6443".parse().expect("an address");
+        ensure(&access(&registry), advertise, services()).await.expect("made");
+        for (namespace, name, address) in
+            [("default", "kubernetes", "10.200.0.1"), ("kube-system", "kube-dns", "10.200.0.10")]
+        {
+            let service =
+                registry.get(&core::SERVICE, &ObjectKey::new(namespace, name)).expect(name).value().expect("JSON");
+            assert_eq!(service["spec"]["clusterIP"], address);
+            assert_eq!(service["spec"]["clusterIPs"], json!([address]));
+        }
+    }
+
     #[tokio::test]
     async fn a_second_start_writes_nothing_and_a_user_may_take_roles_over() {
         let registry = Registry::with(&[]);
         let access = access(&registry);
         let advertise: SocketAddr = "10.1.2.3:6443".parse().expect("an address");
-        ensure(&access, advertise).await.expect("made");
+        ensure(&access, advertise, services()).await.expect("made");
         let writes = registry.writes();
         assert!(writes > 100, "namespaces, roles and bindings: {writes}");
-        ensure(&access, advertise).await.expect("there");
+        ensure(&access, advertise, services()).await.expect("there");
         assert_eq!(registry.writes(), writes);
 
         let key = ObjectKey::new("", "view");
@@ -343,14 +377,14 @@ mod tests {
         let mut cut = view.clone();
         cut["rules"] = json!([]);
         registry.put(cut.clone());
-        ensure(&access, advertise).await.expect("mended");
+        ensure(&access, advertise, services()).await.expect("mended");
         let mended = registry.get(&rbac::CLUSTER_ROLE, &key).expect("view").value().expect("JSON");
         let rules = |role: &Value| -> Vec<Rule> { serde_json::from_value(role["rules"].clone()).expect("rules") };
         covers(&rules(&mended), &rules(&view)).expect("what was cut is there again");
 
         cut["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"] = "false".into();
         registry.put(cut);
-        ensure(&access, advertise).await.expect("left alone");
+        ensure(&access, advertise, services()).await.expect("left alone");
         let left = registry.get(&rbac::CLUSTER_ROLE, &key).expect("view").value().expect("JSON");
         assert_eq!(left["rules"], json!([]));
     }
@@ -361,7 +395,7 @@ mod tests {
         let access = access(&registry);
         for address in ["10.1.2.3:6443", "10.1.2.4:16443"] {
             let advertise: SocketAddr = address.parse().expect("an address");
-            ensure(&access, advertise).await.expect("made");
+            ensure(&access, advertise, services()).await.expect("made");
             let key = ObjectKey::new("default", "kubernetes");
             let endpoints = registry.get(&core::ENDPOINTS, &key).expect("endpoints").value().expect("JSON");
             assert_eq!(endpoints["subsets"], api_endpoints(advertise)["subsets"]);

@@ -128,7 +128,7 @@ impl Server {
         tasks.spawn(expiry::run(api.registry.clone(), config.event_ttl, stop.clone()));
         tasks.spawn(compact(store, stop));
         let server = Arc::new(Self { api, addresses, tasks });
-        if let Err(status) = bootstrap::ensure(&access, advertise).await {
+        if let Err(status) = bootstrap::ensure(&access, advertise, config.service_cidr).await {
             server.shutdown().await;
             return Err(Error::Bootstrap(status));
         }

@@ -68,9 +68,17 @@ pub fn apply(cgroup: &str, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// v1 shares (2 to 262144) as a v2 weight (1 to 10000), by the OCI runtimes' formula.
+/// v1 shares (2 to 262144) as a v2 weight (1 to 10000), by the OCI runtimes' formula: a curve through both ends that
+/// makes the default of the one, 1024, the default of the other, 100.
 fn weight(shares: u64) -> u64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
+    match shares {
+        ..=2 => 1,
+        262_144.. => 10_000,
+        _ => {
+            let log = (shares as f64).log2();
+            10f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil() as u64
+        }
+    }
 }
 
 /// Removes a control group whose processes are dead or dying; the kernel keeps a group busy until the last is gone.
@@ -136,7 +144,7 @@ mod tests {
 
     #[test]
     fn shares_become_weights() {
-        for (shares, expected) in [(2, 1), (1024, 39), (262_144, 10_000), (0, 1)] {
+        for (shares, expected) in [(2, 1), (102, 17), (512, 59), (1024, 100), (262_144, 10_000), (0, 1)] {
             assert_eq!(weight(shares), expected);
         }
     }

@@ -60,7 +60,7 @@ pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Valu
     let mut linux = json!({
         "namespaces": namespaces(spec, around),
         "cgroupsPath": around.cgroup,
-        "resources": resources(spec)?,
+        "resources": resources(spec, around.cgroup)?,
     });
     if spec.mounts.iter().any(|mount| propagation::asked(mount) == Some(Propagation::Shared)) {
         // Mounts that are to go back to the host need a root that lets them. Otherwise it is a slave, the OCI runtime's
@@ -272,8 +272,11 @@ fn control_groups(own: &str, sys_option: &str) -> Vec<Value> {
     std::iter::once(bind(root, root, "ro")).chain(groups).collect()
 }
 
-fn resources(spec: &ContainerSpec) -> Result<Value> {
+fn resources(spec: &ContainerSpec, cgroup: &str) -> Result<Value> {
     let mut resources = limits(&spec.limits);
+    if cgroup::layout() == cgroup::Layout::V2 {
+        resources["unified"] = unified(&spec.limits, cgroup);
+    }
     resources["devices"] = json!(device_rules(spec)?);
     Ok(resources)
 }
@@ -311,6 +314,23 @@ fn limits(limits: &Limits) -> Value {
         resources["pids"] = json!({ "limit": limits.pids });
     }
     resources
+}
+
+/// What only v2 knows, by the names of its files.
+fn unified(limits: &Limits, cgroup: &str) -> Value {
+    let mut files = json!({});
+    // Some kernels count no swap.
+    let counts_swap = || {
+        let group = cgroup::directory(cgroup, "memory");
+        group.parent().is_some_and(|parent| parent.join("memory.swap.max").exists())
+    };
+    if limits.no_swap && counts_swap() {
+        files["memory.swap.max"] = json!("0");
+    }
+    if limits.oom_kills_all {
+        files["memory.oom.group"] = json!("1");
+    }
+    files
 }
 
 /// Docker's rules: deny all, then the devices every container has, then those asked for.

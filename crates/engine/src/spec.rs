@@ -71,6 +71,12 @@ pub struct Limits {
     pub cpuset_cpus: String,
     pub cpuset_mems: String,
     pub pids: i64,
+    /// On v2 only, and of a container: nothing of it goes to swap, also where its memory has no limit.
+    #[serde(default)]
+    pub no_swap: bool,
+    /// On v2 only, and of a container: when the kernel kills one of its processes for want of memory, all others go along.
+    #[serde(default)]
+    pub oom_kills_all: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -142,7 +142,7 @@ async fn limits_are_in_the_control_groups() {
             ("pids", "pids.max"),
         ],
     };
-    let (weight, quota) = if v2 { ("20", "50000 100000") } else { ("512", "50000") };
+    let (weight, quota) = if v2 { ("59", "50000 100000") } else { ("512", "50000") };
     for (cgroup, memory) in [(pod.clone(), "134217728"), (format!("{pod}/one"), "67108864")] {
         for ((controller, file), expected) in files.into_iter().zip([memory, weight, quota, "0", "77"]) {
             let path = tug_shim::cgroup::directory(&cgroup, controller).join(file);

@@ -29,10 +29,11 @@ fn amount(resources: &ResourceRequirements, name: &str, convert: fn(&Quantity) -
     (of(&resources.requests).unwrap_or(limit), limit)
 }
 
-/// cgroup limits of one container.
+/// cgroup limits of one container. The last two are the defaults of upstream's `memorySwap.swapBehavior` and
+/// `singleProcessOOMKill` on cgroup v2.
 pub fn container_limits(container: &Container) -> Limits {
     let (cpu, memory) = container.resources.as_ref().map_or(((0, 0), (0, 0)), both);
-    limits(cpu.0, cpu.1, memory.1)
+    Limits { no_swap: true, oom_kills_all: true, ..limits(cpu.0, cpu.1, memory.1) }
 }
 
 fn both(resources: &ResourceRequirements) -> ((i64, i64), (i64, i64)) {

@@ -54,7 +54,8 @@ impl Container {
             cgroup: start.cgroup.clone(),
             own_pid: start.own_pid,
             stdin: start.stdin,
-            stdin_once: start.stdin_once,
+            // A terminal outlasts whoever leaves it, as with Docker and containerd.
+            stdin_once: start.stdin_once && !start.tty,
             pid: None,
             exit: None,
             log: Log::open(start.log.clone()).map_err(|err| io::Error::new(err.kind(), format!("open log: {err}")))?,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::causes;
 use crate::cgroup;
 use crate::confine::Confinement;
+use crate::devices;
 use crate::executor::Program;
 use crate::sandbox::pipe;
 
@@ -109,6 +110,7 @@ fn run(
     };
     match what {
         What::Container { bundle, cgroup } => {
+            devices::guard(&bundle, &cgroup)?;
             cgroup::enter_others(&cgroup)?;
             let builder = builder(root)?.as_init(bundle).with_systemd(false).as_sibling(true);
             let mut container = builder.build()?;

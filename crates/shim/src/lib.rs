@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod confine;
 mod console;
 mod container;
+mod devices;
 mod executor;
 mod launch;
 pub mod log;

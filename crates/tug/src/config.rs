@@ -65,6 +65,9 @@ impl ServerConfig {
         if !self.data_dir.is_absolute() {
             bail!("--data-dir {} must be an absolute path", self.data_dir.display());
         }
+        if self.listen.port() == 0 {
+            bail!("--listen {}: the port must be between 1 and 65535, inclusive", self.listen);
+        }
         if self.service_cidr.prefix_len() > 24 {
             bail!("--service-cidr {} is too small: a /24 at least", self.service_cidr);
         }
@@ -75,6 +78,12 @@ impl ServerConfig {
             bail!("--service-cidr {} and --cluster-cidr {} overlap", self.service_cidr, self.cluster_cidr);
         }
         Ok(self)
+    }
+
+    /// Where the API answers somebody on this host: at the node's address if it listens on every one.
+    pub fn reached_at(&self) -> SocketAddr {
+        let ip = if self.listen.ip().is_unspecified() { self.node_ip.into() } else { self.listen.ip() };
+        SocketAddr::new(ip, self.listen.port())
     }
 
     /// The cluster's DNS server: kubeadm's tenth address of the Services.
@@ -126,8 +135,17 @@ mod tests {
     }
 
     #[test]
+    fn the_administrators_door_is_where_the_api_listens() {
+        for (listen, expected) in [("0.0.0.0:6443", "192.0.2.7:6443"), ("127.0.0.1:7443", "127.0.0.1:7443")] {
+            let config = ServerConfig::decide(flags(&format!("node-ip: 192.0.2.7\nnode-name: a\nlisten: {listen}\n")));
+            assert_eq!(config.expect("valid").reached_at().to_string(), expected);
+        }
+    }
+
+    #[test]
     fn settings_that_make_no_sense_are_refused_by_name() {
         let cases = [
+            ("listen: 127.0.0.1:0\n", "between 1 and 65535"),
             ("data-dir: here\n", "--data-dir here must be an absolute path"),
             ("service-cidr: 10.244.1.0/24\n", "overlap"),
             ("cluster-cidr: 10.1.1.0/25\n", "each node needs a /24"),

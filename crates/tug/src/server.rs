@@ -25,7 +25,7 @@ use tug_proxy::Proxy;
 use tug_scheduler::Scheduler;
 
 use crate::cli::ServerArgs;
-use crate::config::{API_PORT, ServerConfig};
+use crate::config::ServerConfig;
 use crate::notify::Notifier;
 use crate::preflight;
 
@@ -306,21 +306,17 @@ async fn node_ready(nodes: &Informer<Node>, name: &str) {
     let _known = is_ready.wait_for(|ready| *ready).await;
 }
 
-/// The administrator's door, as `tug kubeconfig` prints it: the API at the node's own address.
+/// The administrator's door, as `tug kubeconfig` prints it.
 fn write_admin_kubeconfig(pki: &Pki, server_dir: &Path, config: &ServerConfig) -> Result<()> {
     use base64::Engine as _;
     let (cert, key) = pki.issue_client("kubernetes-admin", &["system:masters"], ADMIN_CERTIFICATE_LIFE)?;
     let data = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
-    let port = match config.listen.port() {
-        0 => API_PORT,
-        port => port,
-    };
     let document = serde_json::json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{ "name": config.node_name, "cluster": {
             "certificate-authority-data": data(pki.ca_pem()),
-            "server": format!("https://{}:{port}", config.node_ip),
+            "server": format!("https://{}", config.reached_at()),
         }}],
         "users": [{ "name": config.node_name, "user": {
             "client-certificate-data": data(&cert),

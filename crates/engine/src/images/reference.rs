@@ -24,7 +24,7 @@ impl Reference {
     /// # Errors
     /// In docker's words when the text isn't a reference.
     pub fn parse(text: &str) -> Result<Self> {
-        let invalid = || Error::Invalid(format!("invalid reference format: {text:?}"));
+        let invalid = || Error::Invalid("invalid reference format".into());
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) if is_digest(digest) => (rest, Some(digest.to_owned())),
             Some(_) => return Err(invalid()),
@@ -52,11 +52,11 @@ impl Reference {
         } else {
             repository
         };
+        if repository.contains(char::is_uppercase) {
+            let words = format!("invalid reference format: repository name ({repository}) must be lowercase");
+            return Err(Error::Invalid(words));
+        }
         if !repository.split('/').all(is_component) {
-            if repository.to_ascii_lowercase().split('/').all(is_component) {
-                let words = format!("invalid reference format: repository name ({repository}) must be lowercase");
-                return Err(Error::Invalid(words));
-            }
             return Err(invalid());
         }
         let tag = tag.or_else(|| digest.is_none().then(|| "latest".into()));
@@ -147,10 +147,13 @@ mod tests {
 
     #[test]
     fn what_docker_refuses_is_refused() {
+        let refusal = |text| Reference::parse(text).expect_err(text).to_string();
         for text in ["", ":tag", "a:", "a@sha256:abc", "-a", "a//b", "a b", "a:-x", "a_-b", "a___b", "ab/"] {
-            assert!(Reference::parse(text).is_err(), "{text:?}");
+            assert_eq!(refusal(text), "invalid reference format", "{text:?}");
         }
-        let upper = Reference::parse("Uppercase:tag").expect_err("upper case").to_string();
-        assert_eq!(upper, "invalid reference format: repository name (library/Uppercase) must be lowercase");
+        for (text, named) in [("Uppercase:tag", "library/Uppercase"), ("Not An Image", "library/Not An Image")] {
+            let expected = format!("invalid reference format: repository name ({named}) must be lowercase");
+            assert_eq!(refusal(text), expected);
+        }
     }
 }

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::websocket::{self, CLOSE, ERROR, Pending, Protocol, RESIZE, STDERR, STDIN, STDOUT};
 use super::{Answer, Server, text};
-use crate::runtime::{ExecSpec, Result as RuntimeResult, Session, Size, State};
+use crate::runtime::{ContainerStatus, ExecSpec, Result as RuntimeResult, Session, Size, State};
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -35,6 +35,22 @@ struct Options {
     stdout: bool,
     stderr: bool,
     tty: bool,
+}
+
+/// What the end of the client's input means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InputEnd {
+    IsPassedOn,
+    EndsSession,
+}
+
+impl InputEnd {
+    /// As containerd has it: a container that takes input once gets its end, any other is left. kubectl ends its input
+    /// when the user has typed the keys to detach.
+    fn of_attached(container: &ContainerStatus) -> Self {
+        let once = container.spec.stdin_once && !container.spec.tty;
+        if once { Self::IsPassedOn } else { Self::EndsSession }
+    }
 }
 
 pub(super) async fn answer(
@@ -64,7 +80,8 @@ pub(super) async fn answer(
         } else {
             runtime.attach(&found.id, options.stdin).await
         };
-        run(pending, options, session).await;
+        let at_end = if exec { InputEnd::IsPassedOn } else { InputEnd::of_attached(&found) };
+        run(pending, options, at_end, session).await;
     });
     answer
 }
@@ -86,7 +103,7 @@ fn options(query: &str) -> Options {
     options
 }
 
-async fn run(pending: Pending, options: Options, session: RuntimeResult<Session>) {
+async fn run(pending: Pending, options: Options, at_end: InputEnd, session: RuntimeResult<Session>) {
     let protocol = pending.protocol;
     let socket = match pending.stream().await {
         Ok(socket) => socket,
@@ -99,7 +116,7 @@ async fn run(pending: Pending, options: Options, session: RuntimeResult<Session>
     let (out, messages) = mpsc::channel(QUEUE);
     let writer = tokio::spawn(write(sink, messages, protocol));
     let end = match session {
-        Ok(session) => serve(session, &options, stream, protocol, &out).await,
+        Ok(session) => serve(session, &options, at_end, stream, protocol, &out).await,
         Err(error) => Some(internal_error(&error.to_string())),
     };
     if let Some(end) = end {
@@ -115,6 +132,7 @@ async fn run(pending: Pending, options: Options, session: RuntimeResult<Session>
 async fn serve(
     session: Session,
     options: &Options,
+    at_end: InputEnd,
     mut stream: SplitStream<Socket>,
     protocol: Protocol,
     out: &mpsc::Sender<(u8, Vec<u8>)>,
@@ -123,8 +141,6 @@ async fn serve(
     let stdout = options.stdout.then_some(stdout).flatten();
     let stderr = (options.stderr && !options.tty).then_some(stderr).flatten();
     let output = async { tokio::join!(copy(stdout, STDOUT, out), copy(stderr, STDERR, out)) };
-    // A command that was asked for ends with its caller; a container's terminal can be left.
-    let mut keys = (options.tty && options.command.is_empty()).then(DetachKeys::default);
     let input = async {
         while let Some(Ok(message)) = stream.next().await {
             let data = match message {
@@ -134,23 +150,17 @@ async fn serve(
                 _ => continue,
             };
             match protocol.decode(&data) {
-                Some((STDIN, data)) => {
-                    let (data, detached) = match &mut keys {
-                        Some(keys) => keys.pass(&data),
-                        None => (data, false),
-                    };
-                    feed(&mut stdin, &data).await;
-                    if detached {
-                        return Some(success());
-                    }
-                }
+                Some((STDIN, data)) => feed(&mut stdin, &data).await,
                 Some((RESIZE, data)) => {
                     if let Ok(size) = serde_json::from_slice::<TerminalSize>(&data) {
                         // A command that has ended needs no new size.
                         let _ = resize.send(Size { rows: size.height, columns: size.width }).await;
                     }
                 }
-                Some((CLOSE, channel)) if channel.first() == Some(&STDIN) => close(&mut stdin).await,
+                Some((CLOSE, channel)) if channel.first() == Some(&STDIN) => match at_end {
+                    InputEnd::IsPassedOn => close(&mut stdin).await,
+                    InputEnd::EndsSession => return Some(success()),
+                },
                 _ => {}
             }
         }
@@ -168,37 +178,6 @@ async fn serve(
             Err(_) => internal_error("the container's end was not seen"),
         }),
         left = input => left,
-    }
-}
-
-/// Docker's default detach keys, Ctrl-P Ctrl-Q, on their way to a container's terminal.
-#[derive(Debug, Default)]
-struct DetachKeys {
-    /// A Ctrl-P that isn't passed on until it is known what follows.
-    held: bool,
-}
-
-impl DetachKeys {
-    const FIRST: u8 = 0x10;
-    const SECOND: u8 = 0x11;
-
-    /// What of `data` goes on to the terminal, and whether the keys came; nothing after them goes on.
-    fn pass(&mut self, data: &[u8]) -> (Vec<u8>, bool) {
-        let mut passed = Vec::with_capacity(data.len() + 1);
-        for &byte in data {
-            if std::mem::take(&mut self.held) {
-                if byte == Self::SECOND {
-                    return (passed, true);
-                }
-                passed.push(Self::FIRST);
-            }
-            if byte == Self::FIRST {
-                self.held = true;
-            } else {
-                passed.push(byte);
-            }
-        }
-        (passed, false)
     }
 }
 
@@ -284,27 +263,6 @@ fn internal_error(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ctrl_p_ctrl_q_leaves_a_terminal() {
-        let cases = [
-            (vec!["ls\r"], "ls\r", false),
-            (vec!["a\x10\x11b"], "a", true),
-            (vec!["a\x10", "\x11"], "a", true),
-            (vec!["\x10", "x\x11"], "\x10x\x11", false),
-            (vec!["\x10\x10\x11"], "\x10", true),
-        ];
-        for (typed, expected, leaves) in cases {
-            let mut keys = DetachKeys::default();
-            let (mut passed, mut left) = (Vec::new(), false);
-            for data in &typed {
-                let (more, now) = keys.pass(data.as_bytes());
-                passed.extend(more);
-                left |= now;
-            }
-            assert_eq!((passed.as_slice(), left), (expected.as_bytes(), leaves), "{typed:?}");
-        }
-    }
 
     #[test]
     fn queries() {

@@ -1,0 +1,125 @@
+"""A machine dials and resolves as the host's user would: through the host's proxy, by the host's trusted authorities and
+those of /etc/docker/certs.d, from a resolver and a registry that listen on the host's loopback only."""
+
+import contextlib
+import pathlib
+import subprocess
+import sys
+
+import debian
+import images
+import pytest
+from cluster import Cluster
+from host import Host
+from manifests import pod, container
+from registry import Registry
+from wait import until
+
+HERE = pathlib.Path(__file__).parent
+TLS_PORT, PROXY_PORT = 5443, 3128
+TLS_CONFIG = """
+version: 0.1
+log: {{ level: error, accesslog: {{ disabled: true }} }}
+storage: {{ filesystem: {{ rootdirectory: {data} }} }}
+http: {{ addr: "127.0.0.1:{port}", tls: {{ certificate: {folder}/server.crt, key: {folder}/server.key }} }}
+"""
+
+
+def openssl(*args):
+    subprocess.run(["openssl", *map(str, args)], check=True, capture_output=True)
+
+
+def certificates(folder, *names):
+    """An authority `ca.crt` and a server's certificate of its making for these names."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    openssl("req", "-x509", *key, "-subj", "/CN=authority", "-keyout", folder / "ca.key", "-out", folder / "ca.crt")
+    extensions = ["-addext", "subjectAltName=" + ",".join(f"DNS:{name}" for name in names)]
+    extensions += ["-addext", "basicConstraints=CA:FALSE"]
+    signer = ["-CA", folder / "ca.crt", "-CAkey", folder / "ca.key"]
+    output = ["-keyout", folder / "server.key", "-out", folder / "server.crt"]
+    openssl("req", "-x509", *key, *signer, "-subj", "/CN=server", *extensions, *output)
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    """Behind its proxy are two registries' names; it trusts the authority of one by certs.d, of the other in general."""
+    folder = tmp_path_factory.mktemp("outside")
+    registry = Registry(folder / "registry")
+    registry.push("busybox:latest", "tools/busybox:1")
+    registry.push("busybox:latest", "tools/busybox:2")
+    registry.close()
+    certificates(folder, "certs.example", "trusted.example", "stranger.example")
+    (folder / "config.yml").write_text(TLS_CONFIG.format(data=folder / "registry/data", port=TLS_PORT, folder=folder))
+
+    host = Host(folder / "host")
+    own = "/etc/docker/certs.d/certs.example"
+    host.run("sh", "-ec", f"mkdir -p {own}; cp {folder}/ca.crt {own}/; echo nameserver 127.0.0.53 > /etc/resolv.conf")
+    with contextlib.ExitStack() as stack:
+        stack.callback(host.close)
+        log = stack.enter_context(open(folder / "log", "w"))
+        serve = [debian.programs() / "docker-registry", "serve", folder / "config.yml"]
+        stack.enter_context(ending(host.begin(*serve, stdout=log, stderr=log)))
+        behind = [f"{name}.example=127.0.0.1:{TLS_PORT}" for name in ["certs", "trusted", "stranger"]]
+        command = [sys.executable, HERE / "outside.py", PROXY_PORT, *behind, "127.0.0.53", "far.example=192.0.2.7"]
+        asked = stack.enter_context(open(folder / "asked", "w"))
+        stack.enter_context(ending(host.begin(*command, stdout=asked, stderr=log)))
+        host.asked = lambda: (folder / "asked").read_text().splitlines()
+        until(lambda: "up" in host.asked(), "proxy and resolver listen")
+        host.authority = folder / "ca.crt"
+        yield host
+
+
+@contextlib.contextmanager
+def ending(process):
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def behind_proxy(host, tmp_path_factory):
+    cluster = Cluster("outside", tmp_path_factory.mktemp("home"), host.enter)
+    cluster.env |= {"HTTPS_PROXY": f"http://127.0.0.1:{PROXY_PORT}", "NO_PROXY": "near.example"}
+    cluster.start()
+    yield cluster
+    cluster.delete()
+
+
+def test_a_registry_behind_the_proxy_with_an_authority_of_its_own(host, behind_proxy):
+    behind_proxy.tug("image pull", "certs.example/tools/busybox:1")
+    assert "CONNECT certs.example:443" in host.asked()
+    assert "certs.example/tools/busybox" in behind_proxy.tug("image ls")
+
+
+def test_an_unknown_authority_is_refused(behind_proxy):
+    message = behind_proxy.refused("image pull", "stranger.example/tools/busybox:1")
+    assert "certificate" in message and "stranger.example" in message
+
+
+def test_what_needs_no_proxy_is_not_asked_of_it(host, behind_proxy):
+    message = behind_proxy.refused("image pull", "near.example/tools/busybox:1")
+    assert "near.example" in message
+    assert not any("near.example" in line for line in host.asked())
+
+
+def test_an_authority_that_the_host_trusts(host, tmp_path):
+    """Asked for at start: what a person adds to the host's authorities later is seen after `tug stop` and `tug start`."""
+    host.run("sh", "-ec", f"cat {host.authority} >> /etc/ssl/certs/ca-certificates.crt")
+    cluster = Cluster("trusting", tmp_path / "home", host.enter)
+    cluster.env |= {"HTTPS_PROXY": f"http://127.0.0.1:{PROXY_PORT}"}
+    cluster.start()
+    try:
+        cluster.tug("image pull", "trusted.example/tools/busybox:2")
+    finally:
+        cluster.delete()
+
+
+def test_a_resolver_on_the_hosts_loopback(behind_proxy):
+    behind_proxy.tug("image load", images.make()["busybox:latest"])
+    kube = behind_proxy.kubectl
+    kube.apply(pod("asks", container(script="sleep inf")))
+    kube.wait("pod/asks", "condition=Ready")
+    assert "192.0.2.7" in kube.sh("asks", "nslookup far.example")
+    assert "NXDOMAIN" in kube.sh("asks", "nslookup nowhere.example 2>&1; true")
