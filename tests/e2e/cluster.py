@@ -61,6 +61,16 @@ class Cluster:
         """What a shell on the node prints."""
         return self.tug("ssh", "--", "sh", "-c", script)
 
+    def traces(self, pod):
+        """What the node has of a pod, by its name and uid: directories, control groups, records, mounts, links."""
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        folders = "/var/lib/tug /run/tug /var/log/pods /sys/fs/cgroup"
+        return self.ssh(
+            f"find {folders} -name '*{uid}*' 2>/dev/null; grep {uid} /proc/self/mountinfo;"
+            f"ls -d /var/log/containers/{name}_* 2>/dev/null;"
+            f"grep -l {uid} /var/lib/tug/engine/*/*/*.json 2>/dev/null; true"
+        ).splitlines()
+
     def server_pid(self):
         """The server's number on the host: a child of the machine's first process."""
         init = pathlib.Path(f"/run/tug/machines/{self.name}/pid").read_text().split()[0]

@@ -145,6 +145,108 @@ def test_traffic_goes_on_while_the_server_is_away(doomed):
     assert [client.failures for client in clients] == [[], []]
 
 
+def killed_and_back(cluster):
+    """Kills the server and waits for the next one, node and all."""
+    kill(cluster, cluster.server_pid())
+    until(lambda: cluster.kubectl("get", "--raw", "/readyz") == "ok", "the API is ready again")
+    until(lambda: cluster.kubectl.sh("watched", "true") == "", "the kubelet answers again")
+
+
+def ready_if(path, **more):
+    return {"readinessProbe": {"exec": {"command": ["test", "-e", path]}, "periodSeconds": 1, **more}}
+
+
+def test_a_kill_changes_nothing_that_is_told_of_pods(doomed):
+    """Nothing is written of a pod that goes on as it was; its probes and its restarts go on too."""
+    kube = doomed.kubectl
+    sleep, mounts = "trap exit TERM; sleep inf & wait", [{"name": "v", "mountPath": "/v"}]
+    kube.apply(
+        pod("watched", container(script=f"touch /tmp/up; {sleep}", **ready_if("/tmp/up", failureThreshold=1))),
+        pod(
+            "staged",
+            container(script=sleep),
+            initContainers=[
+                container(script="true", name="first"),
+                container(
+                    script=f"touch /tmp/up; {sleep}",
+                    name="side",
+                    restartPolicy="Always",
+                    startupProbe=ready_if("/tmp/up")["readinessProbe"],
+                ),
+            ],
+        ),
+        pod(
+            "again",
+            container(script=f"test -e /v/x && {{ {sleep}; }}; touch /v/x; exit 1", volumeMounts=mounts),
+            volumes=[{"name": "v", "emptyDir": {}}],
+        ),
+        once("over", "exit 3"),
+    )
+    names = ["watched", "staged", "again"]
+    for name in names:
+        kube.wait(f"pod {name}", "condition=Ready")
+    kube.wait("pod over", ".status.phase=Failed")
+    look = lambda: {name: kube.get("pod", name) for name in [*names, "over"]}  # noqa: E731
+    before = look()
+    for _ in range(3):
+        killed_and_back(doomed)
+        # Two rounds of each probe.
+        threading.Event().wait(2.5)
+        assert look() == before
+    kube.sh("watched", "rm /tmp/up")
+    kube.wait("pod watched", "condition=Ready=False", timeout=15)
+    kube.sh("staged", "kill 1", "-c", "side")
+    kube.wait("pod staged", ".status.initContainerStatuses[1].restartCount=1")
+
+
+def test_pods_that_were_ending_when_the_server_died_are_gone(doomed):
+    kube = doomed.kubectl
+    slow = container(script="trap 'sleep 3; exit' TERM; sleep inf & wait")
+    kube.apply(pod("slow", slow, terminationGracePeriodSeconds=30), pod("forced", slow, terminationGracePeriodSeconds=5))
+    made = {}
+    for name in ["slow", "forced"]:
+        kube.wait(f"pod {name}", "condition=Ready")
+        made[name] = kube.get("pod", name)
+    kube("delete", "pod", "slow", "--wait=false")
+    # The API server forgets it at once; its containers have not ended when the kubelet is gone.
+    kube("delete", "pod", "forced", "--force", "--grace-period=0", "--wait=false")
+    kill(doomed, doomed.server_pid())
+    until(lambda: kube("get", "--raw", "/readyz") == "ok", "the API is ready again")
+    kube.wait("pod slow", "delete", timeout=30)
+    until(lambda: [doomed.traces(each) for each in made.values()] == [[], []], "nothing of them is left")
+
+
+def test_pods_start_again_with_their_machine(doomed):
+    """A stop and a start are to pods as a reboot: as many of their containers start again as their policies say."""
+    kube = doomed.kubectl
+    sleep = "trap exit TERM; sleep inf & wait"
+    kube.apply(
+        pod("keeps", container(script=sleep), initContainers=[container(script="echo again", name="first")]),
+        once("ends", sleep),
+        once("over", "exit 3"),
+    )
+    for name in ["keeps", "ends"]:
+        kube.wait(f"pod {name}", "condition=Ready")
+    kube.wait("pod over", ".status.phase=Failed")
+    before = {name: kube.get("pod", name) for name in ["keeps", "ends", "over"]}
+    doomed.tug("stop")
+    doomed.start()
+    kube.wait("pod keeps", ".status.containerStatuses[0].restartCount=1")
+    kube.wait("pod keeps", "condition=Ready")
+    kube.wait("pod ends", ".status.phase=Failed")
+    keeps = kube.get("pod", "keeps")
+    assert keeps["metadata"]["uid"] == before["keeps"]["metadata"]["uid"]
+    assert keeps["status"]["startTime"] == before["keeps"]["status"]["startTime"]
+    assert keeps["status"]["initContainerStatuses"][0]["restartCount"] == 1
+    main = keeps["status"]["containerStatuses"][0]
+    earlier = before["keeps"]["status"]["containerStatuses"][0]["containerID"]
+    assert main["lastState"]["terminated"]["containerID"] == earlier != main["containerID"]
+    assert kube.get("pod", "ends")["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert kube.get("pod", "over")["status"] == before["over"]["status"]
+    kube("delete", "pod", "keeps", "ends", "over")
+    assert [doomed.traces(each) for each in before.values()] == [[], [], []]
+
+
 def test_an_exit_while_the_server_is_away_is_told(doomed, tmp_path):
     """Its code, and its last words in the log."""
     kube = doomed.kubectl

@@ -472,6 +472,27 @@ def test_a_pod_that_came_past_the_scheduler_needs_room_too(cluster, kube):
     )
 
 
+def test_nothing_is_left_of_a_pod(cluster, kube):
+    whole, part = {"name": "memory", "mountPath": "/m"}, {"name": "memory", "mountPath": "/s", "subPath": "s"}
+    again = "test -e /m/again && sleep inf; touch /m/again; exit 1"
+    kube.apply(
+        pod(
+            "brief",
+            container(script=again, volumeMounts=[whole, part]),
+            initContainers=[container(script="true", name="first")],
+            volumes=[{"name": "memory", "emptyDir": {"medium": "Memory"}}],
+        )
+    )
+    kube.wait("pod brief", ".status.containerStatuses[0].restartCount=1")
+    kube.wait("pod brief", "condition=Ready")
+    brief = kube.get("pod", "brief")
+    assert len(cluster.traces(brief)) > 10
+    links = cluster.ssh("ip -o link | wc -l")
+    kube("delete", "pod", "brief")
+    assert cluster.traces(brief) == []
+    assert int(cluster.ssh("ip -o link | wc -l")) == int(links) - 1
+
+
 def test_containers_of_a_pod_share_its_network(kube):
     kube.apply(
         pod(

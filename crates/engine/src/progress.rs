@@ -67,6 +67,7 @@ struct Progress {
     exit_code: Option<i32>,
     oom_killed: bool,
     error: Option<String>,
+    user: Option<Identity>,
 }
 
 impl Progress {
@@ -81,6 +82,7 @@ impl Progress {
             exit_code: status.exit_code,
             oom_killed: status.oom_killed,
             error: status.error,
+            user: status.user,
         }
     }
 
@@ -88,6 +90,7 @@ impl Progress {
         (status.state, status.pid) = (self.state, self.pid);
         (status.started, status.finished) = (self.started, self.finished);
         (status.exit_code, status.oom_killed, status.error) = (self.exit_code, self.oom_killed, self.error);
+        status.user = self.user;
     }
 }
 

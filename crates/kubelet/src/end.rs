@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Preconditions};
 use tokio::time::Instant;
 
+use crate::log_files;
 use crate::pod;
 use crate::status::Record;
 use crate::volumes;
@@ -76,15 +77,6 @@ impl Worker {
     /// Sandbox, volumes and logs; retried until done, for a pod's name may be used again after it.
     async fn clean_up(&mut self) {
         let directory = pod::directory(&self.context.config.data_dir, pod::uid(&self.pod));
-        let logs = pod::log_directory(&self.context.config.pod_logs, &self.pod);
-        for record in self.records().await {
-            let spec = self.pod.spec.clone().unwrap_or_default();
-            let containers = spec.containers.iter().chain(pod::init_containers(&spec));
-            if let Some(container) = containers.into_iter().find(|container| container.name == record.name()) {
-                // It may never have been made.
-                let _ = tokio::fs::remove_file(self.log_link(container, &record.status.id)).await;
-            }
-        }
         while let Err(error) = self.context.runtime.remove_sandbox(pod::uid(&self.pod)).await {
             tracing::warn!(pod = %pod::full_name(&self.pod), %error, "sandbox not removed yet");
             tokio::time::sleep(RETRY).await;
@@ -93,12 +85,7 @@ impl Worker {
             tracing::warn!(pod = %pod::full_name(&self.pod), error, "volumes not removed yet");
             tokio::time::sleep(RETRY).await;
         }
-        match tokio::fs::remove_dir_all(&logs).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                tracing::warn!(directory = %logs.display(), %error, "logs not removed");
-            }
-            _ => {}
-        }
+        log_files::remove(&self.context.config, &self.pod).await;
     }
 }
 

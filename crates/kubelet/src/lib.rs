@@ -24,6 +24,7 @@ mod kubelet;
 mod labels;
 mod lease;
 mod lifecycle;
+mod log_files;
 mod node;
 mod pod;
 mod pods;

@@ -15,6 +15,7 @@ use crate::admission::{self, Refusal};
 use crate::groups;
 use crate::kubelet::Context;
 use crate::labels;
+use crate::log_files;
 use crate::pod;
 use crate::runtime::Event;
 use crate::task::AbortOnDrop;
@@ -178,13 +179,14 @@ impl Pods {
         }
     }
 
-    /// Sandboxes and directories of pods that went away while no kubelet was looking.
+    /// Sandboxes, directories and logs of pods that went away while no kubelet was looking.
     async fn remove_orphans(self: Arc<Self>) {
         self.informer.synced().await;
-        let known: Vec<String> = self.informer.objects().iter().map(|pod| pod.meta.uid.clone()).collect();
+        let listed: Vec<String> = self.informer.objects().iter().map(|pod| pod.meta.uid.clone()).collect();
+        let known = |uid: &str| listed.iter().any(|known| known == uid) || self.workers.lock().contains_key(uid);
         let runtime = &self.context.runtime;
         for sandbox in runtime.sandboxes() {
-            let Some(uid) = sandbox.labels.get(labels::POD_UID).filter(|uid| !known.contains(uid)) else { continue };
+            let Some(uid) = sandbox.labels.get(labels::POD_UID).filter(|uid| !known(uid)) else { continue };
             tracing::info!(uid, "ending a pod that the API server no longer has");
             let grace = sandbox.labels.get(labels::GRACE_PERIOD).and_then(|text| text.parse().ok()).unwrap_or(30);
             let containers = runtime.containers(&sandbox.id);
@@ -199,11 +201,11 @@ impl Pods {
                 tracing::warn!(uid, %error, "orphaned sandbox not removed");
             }
         }
+        log_files::remove_orphans(&self.context.config, known).await;
         let Ok(mut directories) = tokio::fs::read_dir(self.context.config.data_dir.join("pods")).await else { return };
         while let Ok(Some(entry)) = directories.next_entry().await {
             let uid = entry.file_name().to_string_lossy().into_owned();
-            if !known.contains(&uid)
-                && !self.workers.lock().contains_key(&uid)
+            if !known(&uid)
                 && let Err(error) = volumes::tear_down(entry.path(), &[""]).await
             {
                 tracing::warn!(uid, error, "orphaned volumes not removed");

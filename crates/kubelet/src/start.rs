@@ -11,6 +11,7 @@ use crate::action::Target;
 use crate::container_spec::Parts;
 use crate::images::{self, Puller};
 use crate::lifecycle;
+use crate::log_files;
 use crate::pod;
 use crate::runtime::{ContainerSpec, Sandbox, Seccomp};
 use crate::status::{Record, Waiting};
@@ -58,7 +59,7 @@ impl Worker {
         };
         let spec = parts.build(container).await.map_err(|message| failed("CreateContainerConfigError", message))?;
         let id = spec.id.clone();
-        let link = (spec.log.path.clone(), self.log_link(container, &id));
+        let link = (spec.log.path.clone(), log_files::link(&context.config, &pod, &container.name, &id));
         self.forget_older(records, container, &spec).await;
         if let Seccomp::File(path) = &spec.seccomp
             && !tokio::fs::try_exists(path).await.unwrap_or(false)
@@ -114,7 +115,8 @@ impl Worker {
             if let Err(error) = self.context.runtime.remove_container(&record.status.id).await {
                 tracing::warn!(container = container.name, %error, "old container not removed");
             }
-            for file in [self.log_link(container, &record.status.id), record.status.spec.log.path.clone()] {
+            let link = log_files::link(&self.context.config, &self.pod, &container.name, &record.status.id);
+            for file in [link, record.status.spec.log.path.clone()] {
                 // It may have been rotated away or never written.
                 let _ = tokio::fs::remove_file(file).await;
             }
@@ -124,11 +126,6 @@ impl Worker {
         {
             tracing::warn!(directory = %directory.display(), %error, "log directory not made");
         }
-    }
-
-    pub(crate) fn log_link(&self, container: &Container, id: &str) -> std::path::PathBuf {
-        let (name, namespace) = (pod::name(&self.pod), pod::namespace(&self.pod));
-        self.context.config.container_logs.join(format!("{name}_{namespace}_{}-{id}.log", container.name))
     }
 }
 
