@@ -161,7 +161,10 @@ class Vm:
     def report(self):
         yield "console", (self.folder / "console").read_text(errors="replace")[-10000:]
         yield "QEMU", (self.folder / "qemu").read_text()
-        yield "the VM's cluster", self.run("tug logs | tail -n 100; kubectl get pods,events -A", timeout=60)
+        try:
+            yield "in it", self.run("(tug logs | tail -n 100; kubectl get pods,events -A; dmesg | tail) 2>&1 || true")
+        except (OSError, ValueError) as error:
+            yield "in it", f"no answer: {error}"
 
     def close(self):
         self.process.kill()

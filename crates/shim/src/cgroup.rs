@@ -22,6 +22,47 @@ pub fn layout() -> Layout {
     }
 }
 
+/// What containers can't be without, and the kernel's option for it.
+const CONTROLLERS: [(&str, &str); 4] = [
+    ("cpu", "CONFIG_CGROUP_SCHED"),
+    ("cpuset", "CONFIG_CPUSETS"),
+    ("memory", "CONFIG_MEMCG"),
+    ("pids", "CONFIG_CGROUP_PIDS"),
+];
+
+/// What control groups lack here to hold containers, each with what to do about it.
+pub fn missing() -> Vec<String> {
+    let root = Path::new(ROOT);
+    let listed = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+    let v2 = layout() == Layout::V2;
+    let has = |list: &str, name: &str| list.split_whitespace().any(|known| known == name);
+    let available = |name: &str| match v2 {
+        true => has(&listed("cgroup.controllers"), name),
+        false => root.join(name).join("cgroup.procs").exists(),
+    };
+    let lacking = CONTROLLERS.iter().filter(|(name, _)| !available(name));
+    let mut missing: Vec<_> =
+        lacking.map(|(name, option)| format!("the cgroup controller {name} ({option})")).collect();
+    if v2 {
+        // A group with processes in it hands on no controllers, unless it is the kernel's root, which has no type: a
+        // container's, whose runtime gave it control groups of its own.
+        let busy = root.join("cgroup.type").exists() && !listed("cgroup.procs").trim().is_empty();
+        let handed_on = listed("cgroup.subtree_control");
+        if busy && missing.is_empty() && CONTROLLERS.iter().any(|(name, _)| !has(&handed_on, name)) {
+            missing.push(format!(
+                "a cgroup root without processes; move them: mkdir -p {ROOT}/init && \
+                 xargs -rn1 < {ROOT}/cgroup.procs > {ROOT}/init/cgroup.procs"
+            ));
+        }
+        if let Err(err) = crate::devices::probe() {
+            missing.push(format!("programs for device rules (CONFIG_CGROUP_BPF): {err}"));
+        }
+    } else if !available("devices") {
+        missing.push("the cgroup controller devices (CONFIG_CGROUP_DEVICE)".into());
+    }
+    missing
+}
+
 /// The directories of a control group: one a hierarchy on v1. Links such as `cpu -> cpu,cpuacct` are left out.
 pub fn directories(cgroup: &str) -> Vec<PathBuf> {
     let relative = cgroup.trim_start_matches('/');

@@ -27,6 +27,12 @@ pub fn guard(bundle: &Path, cgroup: &str) -> io::Result<()> {
     hold(rules, &cgroup::directory(cgroup, "devices"))
 }
 
+/// # Errors
+/// When the kernel takes no such program.
+pub fn probe() -> io::Result<()> {
+    load(&compile(&[])).map(drop)
+}
+
 /// Has rules hold in a v2 control group, which keeps the program as long as it stands.
 fn hold(rules: &[LinuxDeviceCgroup], directory: &Path) -> io::Result<()> {
     let rules = rules.iter().map(Rule::new).collect::<io::Result<Vec<_>>>()?;

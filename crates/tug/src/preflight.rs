@@ -41,6 +41,8 @@ pub fn require_kernel() -> Result<()> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     if !mounts.contains(" - cgroup2 ") && !mounts.contains(" - cgroup ") {
         missing.push("mounted cgroups (mount -t cgroup2 cgroup2 /sys/fs/cgroup)".into());
+    } else {
+        missing.extend(tug_shim::cgroup::missing());
     }
     match tug_network::features::missing() {
         Ok(options) => missing.extend(options.into_iter().map(String::from)),
