@@ -75,7 +75,7 @@ async fn endpoints_follow_their_pods() {
     plane.create(node("east")).await;
     let web = plane.create(service(json!({ "app": "web" }))).await;
     let empty = until_endpoints(&plane, json!([])).await;
-    assert_eq!(empty["ports"].as_array().map(Vec::len), Some(0));
+    assert_eq!(empty["ports"], Value::Null, "as upstream has it: a list that is empty isn't stored");
     until_addresses(&plane, &[], &[]).await;
 
     let (one, two) = (plane.create(pod("one")).await, plane.create(pod("two")).await);
