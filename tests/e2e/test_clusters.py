@@ -334,6 +334,14 @@ def test_completion_and_version():
         assert f"  {verb}" in tug("--help")
 
 
+def test_output_that_nobody_reads_to_its_end(cluster):
+    """`tug logs | head -1`: no panic, no message. Bash tells how the first of the two ended."""
+    for verb in ["completion bash", *(f"{verb} --name {cluster.name}" for verb in ["status", "kubeconfig", "image ls"])]:
+        script = f'{program()} {verb} | true; [ "${{PIPESTATUS[0]}}" = 0 ]'
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=cluster.env, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), verb
+
+
 def test_names_of_processes(cluster):
     """Each process of Tug is seen as such in `ps`."""
     for entry in pathlib.Path("/proc").iterdir():

@@ -10,6 +10,7 @@ mod notify;
 mod preflight;
 mod server;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,6 +24,10 @@ fn main() -> ExitCode {
     }
     match run(Cli::parse()) {
         Ok(code) => code,
+        // Whoever read the output has read enough: `tug logs | head`.
+        Err(error) if error.downcast_ref().is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("Error: {error:#}");
             ExitCode::FAILURE

@@ -1,6 +1,5 @@
 //! `tug image`: the cluster's image store, through its Docker socket.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -14,7 +13,7 @@ use serde_json::Value;
 use tokio_util::io::ReaderStream;
 
 use crate::cli::{ImageArgs, ImageCommand, Output};
-use crate::commands::{block_on, running};
+use crate::commands::{block_on, running, show};
 use crate::preflight;
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -64,8 +63,7 @@ async fn list(socket: &Path, output: Output) -> Result<()> {
     let response = ask(socket, "GET", "/images/json", empty()).await?;
     let images: Vec<Value> = serde_json::from_slice(&response.into_body().collect().await?.to_bytes())?;
     if output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&images)?);
-        return Ok(());
+        return Ok(show(serde_json::to_string_pretty(&images)?)?);
     }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(["IMAGE", "IMAGE ID", "SIZE"]);
@@ -77,8 +75,7 @@ async fn list(socket: &Path, output: Output) -> Result<()> {
             table.add_row([tag, &id, &size]);
         }
     }
-    println!("{table}");
-    Ok(())
+    Ok(show(table)?)
 }
 
 fn empty() -> Body {
@@ -115,8 +112,7 @@ async fn print_lines(response: &mut http::Response<Incoming>, shown: impl Fn(&Va
                 bail!("{error}");
             }
             if let Some(text) = shown(&line) {
-                let mut out = std::io::stdout().lock();
-                writeln!(out, "{text}")?;
+                show(text)?;
             }
         }
     }

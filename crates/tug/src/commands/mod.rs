@@ -7,6 +7,9 @@ pub mod start;
 pub mod status;
 pub mod stop;
 
+use std::fmt::Display;
+use std::io::{self, Write};
+
 use anyhow::{Context, Result, bail};
 use tug_machine::Machine;
 
@@ -27,6 +30,14 @@ fn running(named: &Named) -> Result<Machine> {
         bail!("cluster {:?} is stopped; start it with: tug start --name {}", named.name, named.name);
     }
     Ok(machine)
+}
+
+/// A line on standard output.
+///
+/// # Errors
+/// `BrokenPipe` once nobody reads any more, which `println!` would panic on.
+fn show(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
 }
 
 /// A runtime for the few calls that a command waits for.

@@ -9,10 +9,10 @@ use clap::CommandFactory;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::cli::{Cli, LogsArgs, Named};
-use crate::commands::existing;
+use crate::commands::{existing, show};
 
 pub fn ip(args: Named) -> Result<ExitCode> {
-    println!("{}", existing(&args)?.address);
+    show(existing(&args)?.address)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -20,7 +20,7 @@ pub fn kubeconfig(args: Named) -> Result<ExitCode> {
     let machine = existing(&args)?;
     let path = machine.paths().data().join("server/admin.kubeconfig");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    print!("{text}");
+    show(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -45,12 +45,14 @@ pub fn logs(args: LogsArgs) -> Result<ExitCode> {
 }
 
 pub fn completion(shell: clap_complete::Shell) -> Result<ExitCode> {
-    clap_complete::generate(shell, &mut Cli::command(), "tug", &mut io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "tug", &mut script);
+    io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn version() -> Result<ExitCode> {
-    println!("tug {} (Kubernetes {})", env!("CARGO_PKG_VERSION"), crate::server::KUBERNETES_VERSION);
+    show(format_args!("tug {} (Kubernetes {})", env!("CARGO_PKG_VERSION"), crate::server::KUBERNETES_VERSION))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,7 @@ use tug_machine::Machine;
 
 use crate::cli::{NamedOutput, Output};
 use crate::commands::start::ClusterRecord;
-use crate::commands::{block_on, existing};
+use crate::commands::{block_on, existing, show};
 use crate::preflight;
 
 /// An API that takes longer is as good as gone to whoever asks for its status.
@@ -51,9 +51,9 @@ pub fn run(args: NamedOutput) -> Result<ExitCode> {
     let status = block_on(look(&machine))?;
     let well = status.api_server.ready && !status.nodes.is_empty() && status.nodes.iter().all(|node| node.ready);
     if args.output == Output::Json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        show(serde_json::to_string_pretty(&status)?)?;
     } else {
-        print(&status);
+        show(text(&status))?;
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -91,16 +91,20 @@ async fn nodes(machine: &Machine) -> Result<Vec<NodeStatus>> {
         .collect())
 }
 
-fn print(status: &Status) {
-    println!("cluster:    {}", status.name);
-    println!("machine:    {} ({})", status.machine, status.address);
+fn text(status: &Status) -> String {
     let api = match (&status.api_server.error, status.api_server.ready) {
         (Some(error), _) => format!("not ready: {error}"),
         (None, true) => "ready".into(),
         (None, false) => "stopped".into(),
     };
-    println!("api server: {api} ({})", status.api_server.url);
-    for node in &status.nodes {
-        println!("node:       {} {}", node.name, if node.ready { "Ready" } else { "NotReady" });
-    }
+    let mut lines = vec![
+        format!("cluster:    {}", status.name),
+        format!("machine:    {} ({})", status.machine, status.address),
+        format!("api server: {api} ({})", status.api_server.url),
+    ];
+    let nodes = status.nodes.iter();
+    lines.extend(
+        nodes.map(|node| format!("node:       {} {}", node.name, if node.ready { "Ready" } else { "NotReady" })),
+    );
+    lines.join("\n")
 }
