@@ -54,6 +54,8 @@ def host(tmp_path_factory):
     host = Host(folder / "host")
     own = "/etc/docker/certs.d/certs.example"
     host.run("sh", "-ec", f"mkdir -p {own}; cp {folder}/ca.crt {own}/; echo nameserver 127.0.0.53 > /etc/resolv.conf")
+    # As systemd has all of them.
+    host.run("sh", "-ec", "mkdir /var/lib/later; mount -t tmpfs none /var/lib/later; mount --make-shared /var/lib/later")
     with contextlib.ExitStack() as stack:
         stack.callback(host.close)
         log = stack.enter_context(open(folder / "log", "w"))
@@ -123,3 +125,10 @@ def test_a_resolver_on_the_hosts_loopback(behind_proxy):
     kube.wait("pod/asks", "condition=Ready")
     assert "192.0.2.7" in kube.sh("asks", "nslookup far.example")
     assert "NXDOMAIN" in kube.sh("asks", "nslookup nowhere.example 2>&1; true")
+
+
+def test_what_the_host_mounts_later_is_in_the_machine(host, behind_proxy):
+    host.run("sh", "-ec", "cd /var/lib/later; mkdir a; mount -t tmpfs none a; touch a/file")
+    assert behind_proxy.ssh("ls /var/lib/later/a") == "file\n"
+    host.run("umount", "/var/lib/later/a")
+    assert behind_proxy.ssh("ls /var/lib/later/a") == ""

@@ -445,6 +445,15 @@ def test_limits_are_held(cluster, kube):
     assert cluster.ssh(f"find {path.format('shares')}; find {path.format('weight')}").split() in (["2"], ["1"])
 
 
+def test_a_pods_mounts_are_there_once(cluster, kube):
+    """The machine's own directories are bound over the host's: what is mounted in one doesn't show in the other."""
+    kube.apply(sleeper("mounted"))
+    kube.wait("pod mounted", "condition=Ready")
+    points = [line.split()[1] for line in cluster.ssh("cat /proc/self/mounts").splitlines()]
+    assert any(point.endswith("/merged") for point in points)
+    assert [point for point in points if "/tug/machines/" in point] == []
+
+
 def test_a_pod_that_came_past_the_scheduler_needs_room_too(cluster, kube):
     """Upstream's kubelet looks again, and says what the scheduler would have said."""
     ports = [{"containerPort": 80, "hostPort": 18080}]

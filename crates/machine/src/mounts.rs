@@ -123,12 +123,15 @@ fn remount_tree(flag: MsFlags) -> nix::Result<()> {
     mount(None::<&str>, "/", None::<&str>, flag | MsFlags::MS_REC, None::<&str>)
 }
 
+/// What is mounted below one of the two later does not show below the other: each pod's mounts would be there twice, and
+/// their table, which is read again and again to start a container, twice as long.
 fn bind(source: &Path, target: &Path) -> Result<()> {
-    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).during(format!(
-        "mounting {} on {}",
-        source.display(),
-        target.display()
-    ))
+    let step = || format!("mounting {} on {}", source.display(), target.display());
+    mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>).during(step())?;
+    for kind in [MsFlags::MS_PRIVATE, MsFlags::MS_SHARED] {
+        mount(None::<&str>, target, None::<&str>, kind, None::<&str>).during(step())?;
+    }
+    Ok(())
 }
 
 fn mount_new(kind: &str, target: &str, flags: MsFlags, options: &str) -> Result<()> {
