@@ -56,6 +56,30 @@ def test_host_path_is_the_hosts_path(kube, host_folder):
     assert "hostPath type check failed" in message and "is not a file" in message
 
 
+@pytest.mark.parametrize("volume", ["emptyDir", "hostPath"])
+def test_mounts_spread_between_containers_as_asked(kube, host_folder, volume):
+    """A mount made in a container below a Bidirectional one shows where HostToContainer asks for it, else not."""
+    makes = """trap 'umount /v/m; exit' TERM; until [ -e /v/sees -a -e /v/alone ]; do sleep 0.1; done
+        mkdir /v/m; mount -t tmpfs none /v/m; touch /v/m/file /v/made; sleep inf & wait"""
+    looks = "touch /v/$0; until [ -e /v/made ]; do sleep 0.1; done; echo there: $(ls /v/m); sleep inf"
+
+    def has(name, script, spread=None, **fields):
+        mount = {"name": "v", "mountPath": "/v", **({"mountPropagation": spread} if spread else {})}
+        return container(name=name, command=["sh", "-c", script, name], volumeMounts=[mount], **fields)
+
+    containers = [
+        has("makes", makes, "Bidirectional", securityContext={"privileged": True}),
+        has("sees", looks, "HostToContainer"),
+        has("alone", looks),
+    ]
+    name = f"spreads-{volume.lower()}"
+    source = {"path": str(host_folder)} if volume == "hostPath" else {}
+    kube.apply(pod(name, *containers, volumes=[{"name": "v", volume: source}]))
+    for each, seen in {"sees": "there: file\n", "alone": "there:\n"}.items():
+        until(lambda: kube("logs", name, "-c", each) == seen, f"{each} has looked")
+    kube("delete", "pod", name)
+
+
 def test_config_map(kube):
     kube.apply(config_map("settings", one="1", two="2"))
     some = {"name": "settings", "items": [{"key": "two", "path": "deep/er", "mode": 0o400}]}

@@ -62,7 +62,7 @@ pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Valu
         "cgroupsPath": around.cgroup,
         "resources": resources(spec, around.cgroup)?,
     });
-    if spec.mounts.iter().any(|mount| propagation::asked(mount) == Some(Propagation::Shared)) {
+    if spreads(spec) {
         // Mounts that are to go back to the host need a root that lets them. Otherwise it is a slave, the OCI runtime's
         // default: what the host unmounts must not live on in its containers.
         linux["rootfsPropagation"] = json!("shared");
@@ -235,7 +235,7 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
         })
         .collect();
     if !requested(cgroup::ROOT) {
-        mounts.extend(control_groups(around.cgroup, sys_option));
+        mounts.extend(control_groups(around.cgroup, sys_option, spreads(spec)));
     }
     if !requested("/dev/shm") {
         let options = ["rbind", "rprivate", "rw", "nosuid", "nodev", "noexec"];
@@ -256,7 +256,7 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
 
 /// The container's own control groups. On v1 they are bound here, for the OCI library mounts them writable whatever it is
 /// asked, and not at all where it takes a number in a shared pid namespace for one of the node's.
-fn control_groups(own: &str, sys_option: &str) -> Vec<Value> {
+fn control_groups(own: &str, sys_option: &str, spreads: bool) -> Vec<Value> {
     if cgroup::layout() == cgroup::Layout::V2 {
         let options = ["nosuid", "noexec", "nodev", "relatime", sys_option];
         return vec![json!({"destination": cgroup::ROOT, "type": "cgroup", "source": "cgroup", "options": options})];
@@ -265,11 +265,22 @@ fn control_groups(own: &str, sys_option: &str) -> Vec<Value> {
         let options = ["bind", "nosuid", "noexec", "nodev", "relatime", access];
         json!({"destination": target, "type": "bind", "source": source, "options": options})
     };
-    // The node's has the directories to mount on, and the names of controllers that share a hierarchy.
     let root = Path::new(cgroup::ROOT);
+    let below = if spreads {
+        // What is mounted on the node's would come back over the node's own control groups.
+        json!({"destination": root, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "noexec", "nodev", "mode=755"]})
+    } else {
+        // The node's has the directories to mount on, and the names of controllers that share a hierarchy.
+        bind(root, root, "ro")
+    };
     let hierarchies = cgroup::directories("/").into_iter().zip(cgroup::directories(own));
     let groups = hierarchies.map(|(hierarchy, group)| bind(&group, &hierarchy, sys_option));
-    std::iter::once(bind(root, root, "ro")).chain(groups).collect()
+    std::iter::once(below).chain(groups).collect()
+}
+
+/// Whether a mount made in the container is to show on the node.
+fn spreads(spec: &ContainerSpec) -> bool {
+    spec.mounts.iter().any(|mount| propagation::asked(mount) == Some(Propagation::Shared))
 }
 
 fn resources(spec: &ContainerSpec, cgroup: &str) -> Result<Value> {
