@@ -268,6 +268,20 @@ def test_without_root(tmp_path):
         readable.unlink()
 
 
+def test_what_lies_on_disk_is_roots_alone(cluster, kube):
+    """Containers' files have the owners and modes of their images, and their records hold what Secrets held."""
+    kube.apply(sleeper("keeper"))
+    kube.wait("pod keeper", "condition=Ready")
+    state = pathlib.Path("/var/lib/tug/machines") / cluster.name
+    for directory in [state, state.parent, *(state / "root/var/lib/tug" / name for name in ["engine", "node", "server"])]:
+        assert oct(directory.stat().st_mode & 0o777) == "0o700", directory
+    assert "Permission denied" in as_nobody("ls", state.parent).stderr
+    records = [*state.glob("root/var/lib/tug/engine/containers/*/*.json"), *state.glob("root/var/lib/tug/**/*.db")]
+    assert {"container.json", "config.json", "state.db"} <= {record.name for record in records}
+    modes = {record: oct(record.stat().st_mode & 0o777) for record in records}
+    assert set(modes.values()) == {"0o600"}, modes
+
+
 def test_a_port_that_is_taken(new_cluster):
     cluster = new_cluster("port")
     with socket.create_server(("127.0.0.1", 0)) as taken:

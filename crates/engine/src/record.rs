@@ -3,8 +3,9 @@
 //! What the kernel has taken outlives the daemon; what has been synced also outlives the kernel. Only what was promised
 //! to outlast a power cut is worth the wait for the disk.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::Serialize;
@@ -51,7 +52,10 @@ fn replace_and(
     let failed =
         |err: std::io::Error| Error::Failed { step: "write state", message: format!("{}: {err}", path.display()) };
     let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary).map_err(failed)?;
+    // Environments hold passwords.
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&temporary).map_err(failed)?;
     file.write_all(bytes).and_then(|()| sync(&file)).map_err(failed)?;
     fs::rename(&temporary, path).and_then(|()| sync_name()).map_err(failed)
 }

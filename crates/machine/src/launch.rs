@@ -4,7 +4,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::record::Machine;
@@ -41,7 +43,7 @@ impl Launched {
 /// Blocks for some milliseconds. The network namespace `/proc/<pid>/ns/net` is there when it returns.
 pub fn launch(machine: &mut Machine) -> Result<Launched> {
     let paths = machine.paths();
-    fs::create_dir_all(&paths.state).during(format!("making {}", paths.state.display()))?;
+    make_private(&paths.state)?;
     fs::create_dir_all(&paths.run).during(format!("making {}", paths.run.display()))?;
     for directory in mounts::prepare(machine)? {
         if !machine.made_directories.contains(&directory) {
@@ -78,6 +80,16 @@ pub fn launch(machine: &mut Machine) -> Result<Launched> {
     Ok(Launched { pid, control })
 }
 
+/// Containers' files keep their owners and modes in there, and so would be open to local users with the same numbers.
+fn make_private(state: &Path) -> Result<()> {
+    fs::create_dir_all(state).during(format!("making {}", state.display()))?;
+    for directory in state.ancestors().take(2) {
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(directory, private).during(format!("closing {} to others", directory.display()))?;
+    }
+    Ok(())
+}
+
 fn open_log(machine: &Machine) -> Result<File> {
     let path = machine.paths().log();
     rotate(&path).during(format!("rotating {}", path.display()))?;
@@ -85,7 +97,7 @@ fn open_log(machine: &Machine) -> Result<File> {
 }
 
 /// One older log is kept, so that a machine that runs for long and often doesn't fill the disk.
-fn rotate(path: &std::path::Path) -> io::Result<()> {
+fn rotate(path: &Path) -> io::Result<()> {
     const MOST_BYTES: u64 = 16 << 20;
     match fs::metadata(path) {
         Ok(metadata) if metadata.len() > MOST_BYTES => fs::rename(path, path.with_extension("log.1")),

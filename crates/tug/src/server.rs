@@ -33,6 +33,8 @@ use crate::preflight;
 pub const KUBERNETES_VERSION: &str = "v1.36.0";
 /// The bridge that this node's pods hang on.
 const POD_BRIDGE: &str = "tug-pods";
+/// Shims' sockets and configurations, the containers' namespaces.
+const ENGINE_RUN_DIR: &str = "/run/tug/engine";
 const KUBELET_PORT: u16 = 10250;
 /// Of the default route's link in most places; a machine's own link has at most this.
 const ETHERNET_MTU: u32 = 1500;
@@ -122,7 +124,12 @@ impl Parts {
     async fn start(config: &ServerConfig, dial: Option<Handle>, notifier: &Notifier) -> Result<Self> {
         notifier.status("Starting the API server");
         let server_dir = config.data_dir.join("server");
-        make_private(&server_dir)?;
+        let engine_dir = config.data_dir.join("engine");
+        // Containers' files keep their owners and modes in there, and so would be open to local users of the same
+        // numbers. Containers themselves have them mounted, whatever lies above.
+        for directory in [&server_dir, &engine_dir, &config.data_dir.join("node"), Path::new(ENGINE_RUN_DIR)] {
+            make_private(directory)?;
+        }
         let engine = tokio::spawn(open_engine(config.clone(), dial.clone()));
 
         let database = server_dir.join("state.db");
@@ -197,8 +204,7 @@ impl Parts {
         let node_cluster = apiserver.cluster(node_user);
         let own = Scope { fields: format!("metadata.name={}", config.node_name), ..Scope::default() };
         let nodes: Informer<Node> = node_cluster.informers.scoped(own);
-        let runtime =
-            EngineRuntime::new(engine, Arc::new(network), config.data_dir.join("engine"), env!("CARGO_PKG_VERSION"));
+        let runtime = EngineRuntime::new(engine, Arc::new(network), engine_dir, env!("CARGO_PKG_VERSION"));
         let kubelet = Kubelet::start(
             kubelet_config(config, apiserver.pki(), node_cidr)?,
             node_cluster,
@@ -241,7 +247,7 @@ async fn open_engine(config: ServerConfig, dial: Option<Handle>) -> Result<Arc<E
     }
     Engine::open(tug_engine::Config {
         data_dir: config.data_dir.join("engine"),
-        run_dir: "/run/tug/engine".into(),
+        run_dir: ENGINE_RUN_DIR.into(),
         cgroup_parent: "/tug".into(),
         mirrors,
         dial,
