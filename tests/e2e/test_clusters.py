@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import pwd
-import socket
+import re
 import subprocess
 
 import images
@@ -280,6 +280,19 @@ def test_what_lies_on_disk_is_roots_alone(cluster, kube):
     assert {"container.json", "config.json", "state.db"} <= {record.name for record in records}
     modes = {record: oct(record.stat().st_mode & 0o777) for record in records}
     assert set(modes.values()) == {"0o600"}, modes
+
+
+def test_open_files(host, tmp_path):
+    """The server and its containers may have as many as the caller's hard limit says, not a shell's 1024."""
+    cluster = Cluster("files", tmp_path / "home", [*host.enter, "prlimit", "--nofile=1024:4096"])
+    cluster.start()
+    cluster.tug("image load", images.make()["busybox:latest"])
+    limits = cluster.ssh("cat /proc/$(pgrep --exact tug-server)/limits")
+    assert re.search(r"Max open files +4096 +4096 ", limits), limits
+    cluster.kubectl.apply(sleeper("files"))
+    cluster.kubectl.wait("pod files", "condition=Ready")
+    assert cluster.kubectl.sh("files", "ulimit -Sn; ulimit -Hn").split() == ["4096", "4096"]
+    cluster.delete()
 
 
 def test_a_port_that_is_taken(new_cluster):

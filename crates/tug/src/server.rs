@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tug_apiserver::auth::User;
@@ -46,6 +47,7 @@ pub fn run(args: ServerArgs) -> Result<ExitCode> {
     // What `ps` shows; the name of the file may be anything.
     std::fs::write("/proc/self/comm", "tug-server").context("naming the process")?;
     start_logging();
+    raise_open_files()?;
     install_crypto();
     let config = ServerConfig::decide(args)?;
     if config.dial_netns.is_none() {
@@ -74,6 +76,13 @@ pub fn run(args: ServerArgs) -> Result<ExitCode> {
 pub fn install_crypto() {
     // An error means that it is installed already.
     let _installed = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// The soft limit of a shell, 1024, is there for programs that use select(2); connections, watches and containers need
+/// more. Containers start with it.
+fn raise_open_files() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("raising the limit of open files")
 }
 
 fn start_logging() {
