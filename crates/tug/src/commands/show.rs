@@ -10,13 +10,16 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::cli::{Cli, LogsArgs, Named};
 use crate::commands::{existing, show};
+use crate::preflight;
 
 pub fn ip(args: Named) -> Result<ExitCode> {
+    preflight::require_root("ip")?;
     show(existing(&args)?.address)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn kubeconfig(args: Named) -> Result<ExitCode> {
+    preflight::require_root("kubeconfig")?;
     let machine = existing(&args)?;
     let path = machine.paths().data().join("server/admin.kubeconfig");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -25,6 +28,7 @@ pub fn kubeconfig(args: Named) -> Result<ExitCode> {
 }
 
 pub fn logs(args: LogsArgs) -> Result<ExitCode> {
+    preflight::require_root("logs")?;
     let path = existing(&args.cluster)?.paths().log();
     let mut file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
     let watch = Inotify::init(InitFlags::empty())?;
