@@ -104,9 +104,16 @@ def uncounted(ruleset):
 
 @pytest.mark.parametrize("name", FIREWALLS)
 def test_beside_a_firewall(host, tmp_path, name):
+    tables = {"ufw": "ip filter", "firewalld": "inet firewalld"}
     (tmp_path / "rules").write_text(FIREWALLS[name])
     host.run("nft", "-f", tmp_path / "rules")
     before = host.run("nft", "list", "ruleset")
     cluster = use(host, name, tmp_path)
+    # Loaded anew it has forgotten the links; starting what runs already tells it again.
+    host.run("sh", "-ec", f"nft delete table {tables[name]}; nft -f {tmp_path}/rules")
+    page = f"timeout 2 wget -qO- http://{OUTSIDE}/ 2>&1; true"
+    assert "Directory listing" not in cluster.kubectl.sh("client", page)
+    assert "is running already" in cluster.start()
+    assert "Directory listing" in cluster.kubectl.sh("client", page)
     cluster.delete()
     assert host.run("nft", "list", "ruleset") == before

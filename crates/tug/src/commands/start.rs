@@ -75,6 +75,10 @@ pub fn run(args: StartArgs) -> Result<ExitCode> {
         if args.api_port.is_some_and(|port| port != record.api_port) {
             bail!("cluster {name:?} has port {} for its life; delete it to choose another", record.api_port);
         }
+        // A firewall that was begun or loaded anew since has lost our rules.
+        let bridge = machine_bridge()?;
+        bridge.ensure(mtu())?;
+        bridge.forward_local(record.api_port, (machine.address, API_PORT))?;
         let context = write_kubeconfig(machine, &record)?;
         progress.done(&format!("Cluster {name:?} is running already"));
         say_next(machine, &record, &context);
