@@ -283,6 +283,15 @@ def test_what_lies_on_disk_is_roots_alone(cluster, kube):
     assert set(modes.values()) == {"0o600"}, modes
 
 
+def test_a_network_of_the_hosts_that_the_cluster_hides(host, tmp_path):
+    host.run("sh", "-ec", "ip link add lan type bridge; ip link set lan up; ip address add 10.100.7.1/24 dev lan")
+    cluster = Cluster("hides", tmp_path / "home", host.enter)
+    started = said(cluster, "start")
+    assert started.returncode == 0
+    assert "Warning: this host reaches 10.100.7.0/24" in started.stderr and "10.96.0.0/12" in started.stderr
+    cluster.delete()
+
+
 def test_open_files(host, tmp_path):
     """The server and its containers may have as many as the caller's hard limit says, not a shell's 1024."""
     cluster = Cluster("files", tmp_path / "home", [*host.enter, "prlimit", "--nofile=1024:4096"])

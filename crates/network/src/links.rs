@@ -297,10 +297,30 @@ pub fn routes() -> Result<Vec<Ipv4Net>> {
 /// # Errors
 /// If routes can't be listed. `None` when all are taken.
 pub fn free_subnet(candidates: impl IntoIterator<Item = Ipv4Net>) -> Result<Option<Ipv4Net>> {
-    let mut taken = routes()?;
-    taken.extend(addresses()?.into_iter().map(|(_, net)| net.trunc()));
-    let overlap = |a: &Ipv4Net, b: &Ipv4Net| a.contains(&b.network()) || b.contains(&a.network());
+    let taken = reached()?;
     Ok(candidates.into_iter().find(|candidate| !taken.iter().any(|net| overlap(net, candidate))))
+}
+
+/// Networks that this namespace has routes to or addresses in, default routes aside, and that share addresses with
+/// `range`.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn overlapping(range: Ipv4Net) -> Result<Vec<Ipv4Net>> {
+    let mut found: Vec<_> = reached()?.into_iter().filter(|net| overlap(net, &range)).collect();
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+fn reached() -> Result<Vec<Ipv4Net>> {
+    let mut reached = routes()?;
+    reached.extend(addresses()?.into_iter().map(|(_, net)| net.trunc()));
+    Ok(reached)
+}
+
+fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
+    a.contains(&b.network()) || b.contains(&a.network())
 }
 
 /// Lets this namespace route packets between its links, and keeps it from telling neighbours of shorter ways that

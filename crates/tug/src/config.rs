@@ -53,8 +53,8 @@ impl ServerConfig {
             node_name,
             node_ip,
             tls_sans: if flags.tls_sans.is_empty() { file.tls_sans } else { flags.tls_sans },
-            service_cidr: flags.service_cidr.or(file.service_cidr).unwrap_or(net([10, 96, 0, 0], 12)),
-            cluster_cidr: flags.cluster_cidr.or(file.cluster_cidr).unwrap_or(net([10, 244, 0, 0], 16)),
+            service_cidr: flags.service_cidr.or(file.service_cidr).unwrap_or_else(default_service_cidr),
+            cluster_cidr: flags.cluster_cidr.or(file.cluster_cidr).unwrap_or_else(default_cluster_cidr),
             registry_mirrors: either(flags.registry_mirrors, file.registry_mirrors),
             dial_netns: flags.dial_netns.or(file.dial_netns),
         };
@@ -90,6 +90,16 @@ impl ServerConfig {
     pub fn cluster_dns(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.service_cidr.network()) + 10)
     }
+}
+
+/// Of kubeadm.
+pub fn default_service_cidr() -> Ipv4Net {
+    net([10, 96, 0, 0], 12)
+}
+
+/// Of flannel and of most who follow it.
+pub fn default_cluster_cidr() -> Ipv4Net {
+    net([10, 244, 0, 0], 16)
 }
 
 fn net(address: [u8; 4], prefix: u8) -> Ipv4Net {

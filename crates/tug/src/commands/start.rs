@@ -23,7 +23,7 @@ use tug_network::links::{self, Connection};
 use crate::caller::caller;
 use crate::cli::{Mirror, ServerArgs, StartArgs};
 use crate::commands::show;
-use crate::config::API_PORT;
+use crate::config::{API_PORT, default_cluster_cidr, default_service_cidr};
 use crate::notify::{self, Message};
 use crate::preflight;
 
@@ -88,6 +88,7 @@ pub fn run(args: StartArgs) -> Result<ExitCode> {
     if fresh {
         preflight::require_kernel()?;
     }
+    warn_of_hidden_networks();
     let made = make(&args, existing, &progress);
     let (machine, record, context) = match made {
         Ok(made) => made,
@@ -165,6 +166,16 @@ fn make(args: &StartArgs, existing: Option<Machine>, progress: &Progress) -> Res
     bridge.forward_local(record.api_port, (address, API_PORT))?;
     let context = write_kubeconfig(&machine, &record)?;
     Ok((machine, record, context))
+}
+
+/// Services and pods lie in a machine of its own, so their ranges may be this host's too: but then whoever has those
+/// addresses here is out of the cluster's sight.
+fn warn_of_hidden_networks() {
+    for (range, whose) in [(default_service_cidr(), "Services"), (default_cluster_cidr(), "pods")] {
+        for net in links::overlapping(range).unwrap_or_default() {
+            eprintln!("Warning: this host reaches {net}, which pods can't: it lies in {range}, the range of {whose}");
+        }
+    }
 }
 
 /// The machines' network: as it was chosen when the first machine was made, else a subnet that nothing here uses.
