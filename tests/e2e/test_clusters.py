@@ -1,5 +1,6 @@
 """What a person types at the computer: `tug start` and what follows, for one cluster and for several."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -141,9 +142,7 @@ def test_delete_leaves_nothing(host, tmp_path):
         kube.rolled_out("deployment/web")
     finally:
         cluster.delete()
-    after = host.state()
-    for what, text in before.items():
-        assert after[what] == text, what
+    unchanged(host, before)
     assert cgroups("tug-gone") == []
     assert "contexts: []" in (tmp_path / "home/kubeconfig").read_text().replace("contexts: null", "contexts: []")
 
@@ -157,9 +156,7 @@ def test_a_killed_machine_is_cleaned_up_by_the_next_start(host, tmp_path):
     cluster.start()
     assert cluster.kubectl("get", "nodes", "-o", "name") == "node/fallen\n"
     cluster.delete()
-    after = host.state()
-    for what, text in before.items():
-        assert after[what] == text, what
+    unchanged(host, before)
 
 
 def test_two_clusters_at_once(new_cluster, cluster, mirror):
@@ -283,6 +280,78 @@ def test_what_lies_on_disk_is_roots_alone(cluster, kube):
     assert set(modes.values()) == {"0o600"}, modes
 
 
+@contextlib.contextmanager
+def listening(host):
+    """A program of the made host that has a port of its loopback; yields the port."""
+    port = free_port()
+    process = host.begin("python3", "-m", "http.server", "--bind", "127.0.0.1", str(port), "--directory", "/usr/share/doc")
+    try:
+        page = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/').read())"
+        until(lambda: "Directory listing" in host.run("python3", "-c", page), "the program listens")
+        yield port
+        # Its callers still reach it.
+        assert "Directory listing" in host.run("python3", "-c", page)
+    finally:
+        # Only the program itself: `begin` has nsenter before it.
+        host.run("pkill", "--full", f"http.server --bind 127.0.0.1 {port} ")
+        process.wait()
+
+
+def unchanged(host, before):
+    after = host.state()
+    for what, text in before.items():
+        assert after[what] == text, what
+
+
+def test_a_port_that_is_taken(host, tmp_path):
+    cluster = Cluster("port", tmp_path / "home", host.enter)
+    with listening(host) as port:
+        before = host.state()
+        message = cluster.refused("start", "--api-port", port)
+        unchanged(host, before)
+    assert f"port {port}" in message and "in use" in message
+    assert "There is no cluster" in cluster.tug("delete")
+
+
+def test_a_port_is_kept_for_life(host, tmp_path):
+    """It isn't taken from a program that has it meanwhile, nor given up for another that is asked for."""
+    cluster = Cluster("kept", tmp_path / "home", host.enter)
+    port, other = free_port(), free_port()
+    for asked in [port, other]:
+        cluster.start("--api-port", asked)
+        server = cluster.kubectl("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
+        assert server == f"https://127.0.0.1:{asked}"
+        refused = f"has port {asked} for its life"
+        assert refused in cluster.refused("start", "--api-port", free_port())
+        cluster.tug("stop")
+        assert refused in cluster.refused("start", "--api-port", free_port())
+        if asked == port:
+            cluster.delete()
+    with listening(host) as taken:
+        record = host.folder / "tug/machines/kept/cluster.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"api_port": taken}))
+        message = cluster.refused("start")
+        assert f"port {taken}" in message and "in use" in message and "end what uses it" in message
+    cluster.start()
+    cluster.delete()
+
+
+def test_mirrors_are_replaced_and_given_up(host, tmp_path):
+    cluster = Cluster("mirrors", tmp_path / "home", host.enter)
+    here = ["--registry-mirror", "docker.io=http://127.0.0.1:1"]
+    there = ["--registry-mirror", "docker.io=http://127.0.0.1:2"]
+    config = host.folder / "tug/machines/mirrors/root/etc/tug/config.yaml"
+    cluster.start(*here)
+    cluster.start(*here)
+    for other in [there, ["--no-registry-mirror"]]:
+        assert "tug stop --name mirrors" in cluster.refused("start", *other)
+        cluster.tug("stop")
+        cluster.start(*other)
+        assert "127.0.0.1:1" not in config.read_text()
+        assert ("127.0.0.1:2" in config.read_text()) == (other == there)
+    cluster.delete()
+
+
 def test_a_network_of_the_hosts_that_the_cluster_hides(host, tmp_path):
     host.run("sh", "-ec", "ip link add lan type bridge; ip link set lan up; ip address add 10.100.7.1/24 dev lan")
     cluster = Cluster("hides", tmp_path / "home", host.enter)
@@ -302,21 +371,6 @@ def test_open_files(host, tmp_path):
     cluster.kubectl.apply(sleeper("files"))
     cluster.kubectl.wait("pod files", "condition=Ready")
     assert cluster.kubectl.sh("files", "ulimit -Sn; ulimit -Hn").split() == ["4096", "4096"]
-    cluster.delete()
-
-
-def test_a_port_that_is_taken(new_cluster):
-    cluster = new_cluster("port")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        message = cluster.refused("start", "--api-port", str(port))
-    assert f"port {port}" in message and "in use" in message
-    assert cgroups(cluster.name) == []
-    port = free_port()
-    cluster.start("--api-port", str(port))
-    server = cluster.kubectl("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
-    assert server == f"https://127.0.0.1:{port}"
-    assert f"has port {port} for its life" in cluster.refused("start", "--api-port", str(free_port()))
     cluster.delete()
 
 
@@ -356,11 +410,15 @@ def test_a_data_directory_that_overlayfs_cannot_use(host, tmp_path):
     assert host.state()["links"] == before["links"]
 
 
-def test_a_full_disk(host, tmp_path):
-    host.run("sh", "-c", "umount /var/lib/tug && mount -t tmpfs -o size=64k tmpfs /var/lib/tug")
+@pytest.mark.parametrize("size", ["4k", "64k"])
+def test_a_full_disk(host, tmp_path, size):
+    host.run("sh", "-c", f"umount /var/lib/tug && mount -t tmpfs -o size={size} tmpfs /var/lib/tug")
     cluster = Cluster("full", tmp_path / "home", host.enter)
+    before = host.state()
     message = cluster.refused("start")
     assert "is full: 0 MiB are left" in message
+    unchanged(host, before)
+    assert "There is no cluster" in cluster.tug("delete")
 
 
 def test_completion_and_version():

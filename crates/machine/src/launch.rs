@@ -45,11 +45,7 @@ pub fn launch(machine: &mut Machine) -> Result<Launched> {
     let paths = machine.paths();
     make_private(&paths.state)?;
     fs::create_dir_all(&paths.run).during(format!("making {}", paths.run.display()))?;
-    for directory in mounts::prepare(machine)? {
-        if !machine.made_directories.contains(&directory) {
-            machine.made_directories.push(directory);
-        }
-    }
+    mounts::prepare(machine)?;
     machine.save()?;
     // Those of a run whose PID 1 was killed: a v2 cgroup that has children takes no process.
     cgroups::remove(&machine.name)?;

@@ -15,7 +15,7 @@ pub use enter::{enter_and_run, namespace};
 pub use init::run_as_init;
 pub use launch::{Launched, launch};
 pub use record::{Machine, Paths, Program, list, load};
-pub use teardown::{remove, stop};
+pub use teardown::{remove, remove_unrecorded, stop};
 
 /// Prefix of a machine's cgroups, `/tug-<name>` in every hierarchy.
 pub const CGROUP_PREFIX: &str = "tug-";

@@ -15,17 +15,19 @@ use crate::{During, Result};
 /// Directories that a machine has for itself, as it sees them; the first holds the others' sources.
 const PRIVATE: &[&str] = &["/var/lib/tug", "/var/log/pods", "/var/log/containers", "/etc/cni", "/etc/tug", "/opt/cni"];
 
-/// Makes the private directories, and the mount points for them on the host, in the host's mount namespace. Returns the
-/// mount points that weren't there.
-pub fn prepare(machine: &Machine) -> Result<Vec<PathBuf>> {
-    let mut made = Vec::new();
+/// Makes the private directories, and the mount points for them on the host, in the host's mount namespace. Records the
+/// mount points that weren't there, also when it fails: they go with the machine.
+pub fn prepare(machine: &mut Machine) -> Result<()> {
     for path in PRIVATE {
         let own = private(machine, path);
         fs::create_dir_all(&own).during(format!("making {}", own.display()))?;
         let point = Path::new(path);
-        let missing: Vec<_> = point.ancestors().take_while(|p| !p.exists()).map(Path::to_owned).collect();
+        for missing in point.ancestors().take_while(|p| !p.exists()) {
+            if !machine.made_directories.iter().any(|made| made == missing) {
+                machine.made_directories.push(missing.to_owned());
+            }
+        }
         fs::create_dir_all(point).during(format!("making {path}"))?;
-        made.extend(missing);
     }
     let etc = machine.paths().state.join("root/etc");
     let hosts = format!(
@@ -38,8 +40,7 @@ pub fn prepare(machine: &Machine) -> Result<Vec<PathBuf>> {
         fs::write(etc.join(file), text).during(format!("writing the machine's {file}"))?;
     }
     let sockets = machine.paths().sockets();
-    fs::create_dir_all(&sockets).during(format!("making {}", sockets.display()))?;
-    Ok(made)
+    fs::create_dir_all(&sockets).during(format!("making {}", sockets.display()))
 }
 
 fn private(machine: &Machine, path: &str) -> PathBuf {

@@ -51,6 +51,11 @@ impl Paths {
         Self { state: Path::new(STATE).join(name), run: Path::new(RUN).join(name) }
     }
 
+    /// Whether anything is kept under the name: also what a start left that was killed before it wrote the record.
+    pub fn in_use(&self) -> bool {
+        self.state.exists() || self.run.exists()
+    }
+
     /// What the machine sees as `/var/lib/tug`.
     pub fn data(&self) -> PathBuf {
         self.state.join("root/var/lib/tug")

@@ -3,13 +3,13 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::record::Machine;
+use crate::record::{Machine, Paths};
 use crate::{During, Result, cgroups};
 
 /// Longer than PID 1 gives its own processes.
@@ -34,10 +34,19 @@ pub fn stop(machine: &Machine) -> Result<()> {
 /// Stops the machine and forgets it: state, images, volumes, and the mount points that were made for it.
 pub fn remove(machine: &Machine) -> Result<()> {
     stop(machine)?;
-    remove_directory(&machine.paths().state)?;
-    let paths = machine.paths();
+    forget(&machine.paths(), &machine.made_directories)
+}
+
+/// Removes what a start left that was killed before it wrote the machine's record.
+pub fn remove_unrecorded(name: &str) -> Result<()> {
+    forget(&Paths::of(name), &[])
+}
+
+fn forget(paths: &Paths, made: &[PathBuf]) -> Result<()> {
+    remove_directory(&paths.state)?;
+    remove_directory(&paths.run)?;
     let parents = [&paths.state, &paths.run].into_iter().flat_map(|path| path.ancestors().skip(1).take(2));
-    for directory in machine.made_directories.iter().map(|made| made.as_path()).chain(parents) {
+    for directory in made.iter().map(PathBuf::as_path).chain(parents) {
         // Only when nothing else has put anything there since, and no other machine is left.
         if let Err(error) = fs::remove_dir(directory) {
             tracing::debug!(directory = %directory.display(), %error, "a directory stays");

@@ -79,9 +79,20 @@ pub struct StartArgs {
     /// Port of 127.0.0.1 that the API answers on; the first free one from 6443 on when not given
     #[arg(long)]
     pub api_port: Option<u16>,
-    /// Where to pull a registry's images from first: docker.io=http://host:port (may be repeated)
+    /// Where to pull a registry's images from first: docker.io=http://host:port (may be repeated); kept until others
+    /// are given
     #[arg(long = "registry-mirror", value_name = "REGISTRY=URL", value_parser = mirror)]
     pub registry_mirrors: Vec<Mirror>,
+    /// Pull from the registries themselves from now on
+    #[arg(long, conflicts_with = "registry_mirrors")]
+    pub no_registry_mirror: bool,
+}
+
+impl StartArgs {
+    /// The mirrors that are asked for; `None` when nothing is said of them.
+    pub fn mirrors(&self) -> Option<&[Mirror]> {
+        (self.no_registry_mirror || !self.registry_mirrors.is_empty()).then_some(&self.registry_mirrors)
+    }
 }
 
 #[derive(Args)]

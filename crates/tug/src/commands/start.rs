@@ -57,6 +57,14 @@ impl ClusterRecord {
         serde_json::from_slice(&bytes).with_context(|| format!("reading {}", path.display()))
     }
 
+    fn keeps_port(&self, args: &StartArgs) -> Result<()> {
+        if args.api_port.is_some_and(|port| port != self.api_port) {
+            let name = &args.cluster.name;
+            bail!("cluster {name:?} has port {} for its life; delete it to choose another", self.api_port);
+        }
+        Ok(())
+    }
+
     fn save(&self, paths: &Paths) -> Result<()> {
         fs::create_dir_all(&paths.state)?;
         let path = Self::path(paths);
@@ -72,8 +80,12 @@ pub fn run(args: StartArgs) -> Result<ExitCode> {
     let existing = tug_machine::load(name)?;
     if let Some(machine) = existing.as_ref().filter(|machine| machine.pid().is_some()) {
         let record = ClusterRecord::load(machine)?;
-        if args.api_port.is_some_and(|port| port != record.api_port) {
-            bail!("cluster {name:?} has port {} for its life; delete it to choose another", record.api_port);
+        record.keeps_port(&args)?;
+        if args.mirrors().is_some_and(|mirrors| mirrors != record.registry_mirrors) {
+            bail!(
+                "cluster {name:?} runs with other registry mirrors; to change them: tug stop --name {name}, then tug \
+                 start with them"
+            );
         }
         // A firewall that was begun or loaded anew since has lost our rules.
         let bridge = machine_bridge()?;
@@ -88,65 +100,85 @@ pub fn run(args: StartArgs) -> Result<ExitCode> {
     if fresh {
         preflight::require_kernel()?;
     }
+    let mut plan = plan(&args, existing)?;
     warn_of_hidden_networks();
-    let made = make(&args, existing, &progress);
-    let (machine, record, context) = match made {
-        Ok(made) => made,
+    let context = match make(&mut plan, &progress) {
+        Ok(context) => context,
         Err(error) => {
             progress.clear();
-            undo(name, fresh);
+            undo(&plan.machine, fresh);
             return Err(error);
         }
     };
+    let Plan { machine, record, .. } = plan;
     progress.done(&format!("Cluster {name:?} is ready after {:.1} s", begun.elapsed().as_secs_f64()));
     say_next(&machine, &record, &context);
     Ok(ExitCode::SUCCESS)
 }
 
 /// A start that failed leaves what was there before: nothing, or a stopped cluster. Its log stays readable on the screen.
-fn undo(name: &str, fresh: bool) {
-    let Ok(Some(machine)) = tug_machine::load(name) else { return };
-    let result = if fresh { super::stop::delete_machine(&machine) } else { super::stop::stop_machine(&machine) };
+fn undo(machine: &Machine, fresh: bool) {
+    let result = if fresh { super::stop::delete_machine(machine) } else { super::stop::stop_machine(machine) };
     if let Err(error) = result {
         eprintln!("Warning: cleaning up: {error:#}");
     }
 }
 
-fn make(args: &StartArgs, existing: Option<Machine>, progress: &Progress) -> Result<(Machine, ClusterRecord, String)> {
-    let name = &args.cluster.name;
-    progress.step("Connecting");
+/// All that is decided before anything is made.
+struct Plan {
+    bridge: MachineBridge,
+    machine: Machine,
+    record: ClusterRecord,
+}
+
+fn plan(args: &StartArgs, existing: Option<Machine>) -> Result<Plan> {
     let bridge = machine_bridge()?;
-    bridge.ensure(mtu())?;
     let others = tug_machine::list()?;
-    let address = match &existing {
-        Some(machine) => machine.address,
-        None => free_address(&bridge.address, &others)?,
-    };
-    let paths = Paths::of(name);
     let mut record = match &existing {
-        Some(machine) => ClusterRecord::load(machine)?,
+        Some(machine) => {
+            let record = ClusterRecord::load(machine)?;
+            record.keeps_port(args)?;
+            port_is_free(record.api_port).with_context(|| {
+                format!("cluster {:?} has that port for its life; end what uses it now", machine.name)
+            })?;
+            record
+        }
         None => ClusterRecord { api_port: choose_port(args.api_port, &bridge, &others)?, registry_mirrors: Vec::new() },
     };
-    if !args.registry_mirrors.is_empty() {
-        record.registry_mirrors = args.registry_mirrors.clone();
+    if let Some(mirrors) = args.mirrors() {
+        record.registry_mirrors = mirrors.to_vec();
     }
-    record.save(&paths)?;
-    let mut machine = Machine {
-        name: name.clone(),
-        address,
+    let machine = Machine {
+        name: args.cluster.name.clone(),
+        address: match &existing {
+            Some(machine) => machine.address,
+            None => free_address(&bridge.address, &others)?,
+        },
         gateway: bridge.address,
         bridge: BRIDGE.into(),
         program: server_program(),
         made_directories: existing.map(|m| m.made_directories).unwrap_or_default(),
     };
-    write_config(&machine, &record)?;
+    Ok(Plan { bridge, machine, record })
+}
+
+/// Returns the kubeconfig that knows of the cluster now.
+fn make(plan: &mut Plan, progress: &Progress) -> Result<String> {
+    let Plan { bridge, machine, record } = plan;
+    let (paths, address) = (machine.paths(), machine.address);
+    preflight::require_space(&paths.state)?;
+    preflight::require_overlay(&paths.data())?;
+    progress.step("Connecting");
+    bridge.ensure(mtu())?;
+    record.save(&paths)?;
+    write_config(machine, record)?;
 
     progress.step("Starting the machine");
     fs::create_dir_all(paths.sockets())?;
     let socket = paths.sockets().join(NOTIFY_SOCKET);
     remove_stale(&socket)?;
     let listener = UnixDatagram::bind(&socket).with_context(|| format!("making {}", socket.display()))?;
-    let launched = tug_machine::launch(&mut machine)?;
+    let launched = tug_machine::launch(machine)?;
     let pid = launched.pid;
     let netns = fs::File::open(format!("/proc/{pid}/ns/net")).context("opening the machine's network namespace")?;
     let connection = Connection {
@@ -162,10 +194,9 @@ fn make(args: &StartArgs, existing: Option<Machine>, progress: &Progress) -> Res
     drop(netns);
     launched.proceed()?;
 
-    wait_ready(&machine, pid, &listener, progress)?;
+    wait_ready(machine, pid, &listener, progress)?;
     bridge.forward_local(record.api_port, (address, API_PORT))?;
-    let context = write_kubeconfig(&machine, &record)?;
-    Ok((machine, record, context))
+    write_kubeconfig(machine, record)
 }
 
 /// Services and pods lie in a machine of its own, so their ranges may be this host's too: but then whoever has those
@@ -201,19 +232,21 @@ fn free_address(subnet: &Ipv4Net, machines: &[Machine]) -> Result<Ipv4Addr> {
 fn choose_port(asked: Option<u16>, bridge: &MachineBridge, machines: &[Machine]) -> Result<u16> {
     let mut kept = bridge.forwarded().unwrap_or_default();
     kept.extend(machines.iter().filter_map(|machine| Some(ClusterRecord::load(machine).ok()?.api_port)));
-    let bindable = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     if let Some(port) = asked {
         if kept.contains(&port) {
             bail!("port {port} of 127.0.0.1 belongs to another cluster");
         }
-        return match bindable(port) {
-            Ok(_) => Ok(port),
-            Err(error) => Err(error).with_context(|| format!("port {port} of 127.0.0.1 can't be had")),
-        };
+        return port_is_free(port).map(|()| port);
     }
     (API_PORT..=u16::MAX)
-        .find(|port| !kept.contains(port) && bindable(*port).is_ok())
+        .find(|port| !kept.contains(port) && port_is_free(*port).is_ok())
         .context("no port of 127.0.0.1 from 6443 on is free")
+}
+
+/// Nothing else may be listening: it would see no more of its connections.
+fn port_is_free(port: u16) -> Result<()> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    bound.map(drop).with_context(|| format!("port {port} of 127.0.0.1 can't be had"))
 }
 
 fn server_program() -> Program {

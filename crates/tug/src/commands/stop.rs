@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use tug_client::kubeconfig;
-use tug_machine::Machine;
+use tug_machine::{Machine, Paths};
 use tug_network::links;
 
 use crate::caller::caller;
@@ -22,11 +22,17 @@ pub fn stop(args: Named) -> Result<ExitCode> {
 
 pub fn delete(args: Named) -> Result<ExitCode> {
     preflight::require_root("delete")?;
-    let Some(machine) = tug_machine::load(&args.name)? else {
-        println!("There is no cluster {:?}", args.name);
-        return Ok(ExitCode::SUCCESS);
-    };
-    delete_machine(&machine)?;
+    match tug_machine::load(&args.name)? {
+        Some(machine) => delete_machine(&machine)?,
+        None if Paths::of(&args.name).in_use() => {
+            tug_machine::remove_unrecorded(&args.name)?;
+            remove_unused_bridge()?;
+        }
+        None => {
+            println!("There is no cluster {:?}", args.name);
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
     let paths = kubeconfig::locate(std::env::var("KUBECONFIG").ok().as_deref(), &caller().home);
     kubeconfig::remove(&paths, &args.name).context("taking the context out of the kubeconfig")?;
     println!("Cluster {:?} is deleted", args.name);
@@ -40,11 +46,14 @@ pub fn stop_machine(machine: &Machine) -> Result<()> {
 
 /// The machine and, with the last one, the bridge.
 pub fn delete_machine(machine: &Machine) -> Result<()> {
-    let bridge = machine_bridge()?;
     disconnect(machine)?;
     tug_machine::remove(machine)?;
+    remove_unused_bridge()
+}
+
+fn remove_unused_bridge() -> Result<()> {
     if tug_machine::list()?.is_empty() {
-        bridge.remove()?;
+        machine_bridge()?.remove()?;
     }
     Ok(())
 }
