@@ -48,12 +48,14 @@ def host(tmp_path_factory):
     registry.push("busybox:latest", "tools/busybox:1")
     registry.push("busybox:latest", "tools/busybox:2")
     registry.close()
-    certificates(folder, "certs.example", "trusted.example", "stranger.example")
+    certificates(folder, "certs.example", "trusted.example", "stranger.example", "listed.example")
     (folder / "config.yml").write_text(TLS_CONFIG.format(data=folder / "registry/data", port=TLS_PORT, folder=folder))
 
     host = Host(folder / "host")
-    own = "/etc/docker/certs.d/certs.example"
-    host.run("sh", "-ec", f"mkdir -p {own}; cp {folder}/ca.crt {own}/; echo nameserver 127.0.0.53 > /etc/resolv.conf")
+    for name in ["certs.example", f"listed.example:{TLS_PORT}"]:
+        own = f"/etc/docker/certs.d/{name}"
+        host.run("sh", "-ec", f"mkdir -p {own}; cp {folder}/ca.crt {own}/")
+    host.run("sh", "-ec", "echo nameserver 127.0.0.53 > /etc/resolv.conf")
     # As systemd has all of them.
     host.run("sh", "-ec", "mkdir /var/lib/later; mount -t tmpfs none /var/lib/later; mount --make-shared /var/lib/later")
     with contextlib.ExitStack() as stack:
@@ -83,7 +85,7 @@ def ending(process):
 @pytest.fixture(scope="module")
 def behind_proxy(host, tmp_path_factory):
     cluster = Cluster("outside", tmp_path_factory.mktemp("home"), host.enter)
-    cluster.env |= {"HTTPS_PROXY": f"http://127.0.0.1:{PROXY_PORT}", "NO_PROXY": "near.example"}
+    cluster.env |= {"HTTPS_PROXY": f"http://127.0.0.1:{PROXY_PORT}", "NO_PROXY": "near.example,listed.example"}
     cluster.start()
     yield cluster
     cluster.delete()
@@ -106,11 +108,33 @@ def test_what_needs_no_proxy_is_not_asked_of_it(host, behind_proxy):
     assert not any("near.example" in line for line in host.asked())
 
 
-def test_an_authority_that_the_host_trusts(host, tmp_path):
-    """Asked for at start: what a person adds to the host's authorities later is seen after `tug stop` and `tug start`."""
-    host.run("sh", "-ec", f"cat {host.authority} >> /etc/ssl/certs/ca-certificates.crt")
+def test_what_is_on_the_loopback_is_not_asked_of_the_proxy(host, behind_proxy):
+    behind_proxy.tug("image pull", f"127.0.0.1:{TLS_PORT}/tools/busybox:1")
+    assert "ready" in behind_proxy.tug("status")
+    assert not any("127.0.0.1" in line for line in host.asked())
+
+
+def test_a_name_that_the_hosts_file_alone_knows(host, behind_proxy):
+    image = f"listed.example:{TLS_PORT}/tools/busybox:2"
+    assert "listed.example" in behind_proxy.refused("image pull", image)
+    host.run("sh", "-ec", "echo 127.0.0.1 listed.example >> /etc/hosts")
+    behind_proxy.tug("image pull", image)
+    assert "listed.example" not in behind_proxy.ssh("cat /etc/hosts")
+
+
+TRUST = {
+    "SSL_CERT_DIR": "mkdir /etc/authorities; cp {authority} /etc/authorities/",
+    "bundle": "cat {authority} >> /etc/ssl/certs/ca-certificates.crt",
+}
+
+
+@pytest.mark.parametrize("way", TRUST)
+def test_an_authority_that_the_host_trusts(host, tmp_path, way):
+    host.run("sh", "-ec", TRUST[way].format(authority=host.authority))
     cluster = Cluster("trusting", tmp_path / "home", host.enter)
     cluster.env |= {"HTTPS_PROXY": f"http://127.0.0.1:{PROXY_PORT}"}
+    if way == "SSL_CERT_DIR":
+        cluster.env[way] = "/etc/authorities"
     cluster.start()
     try:
         cluster.tug("image pull", "trusted.example/tools/busybox:2")

@@ -1,17 +1,19 @@
 //! Images: pulled, loaded, listed, resolved, removed. Content is stored once, by digest, and verified before use.
 //!
 //! `blobs/sha256/<hex>` are manifests' parts as they came; `layers/<hex>` are layers unpacked, named by their diff id
-//! and shared by all images that have them; `images.json` says which images there are. Blobs and layers that no image
-//! names, left by a pull that was cut off, are kept or dropped when the store is opened.
+//! and shared by all images that have them; `images.json` says which images there are. An image is recorded once all of it
+//! is synced, and what no image names goes when the store is opened: a power cut leaves nothing wrong under a name.
 
 mod catalog;
+mod distribution;
 mod load;
 mod pull;
 pub mod reference;
 mod registry;
+mod trust;
 mod unpack;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,7 @@ pub(crate) use pull::digest_of;
 
 use catalog::{Catalog, Layer, Record};
 use reference::{Reference, is_digest, is_hex};
+use registry::Routes;
 
 /// Where a pull has got to.
 #[derive(Clone, Debug)]
@@ -71,7 +74,7 @@ pub struct Images {
 /// What pulls and loads work on, from whichever thread.
 pub(crate) struct Shared {
     data_dir: PathBuf,
-    mirrors: BTreeMap<String, Vec<String>>,
+    routes: Routes,
     catalog: Mutex<Catalog>,
     blob_locks: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
     /// Containers and the images that they were made from: those stay.
@@ -88,7 +91,7 @@ impl Images {
             let catalog = Catalog::open(&config.data_dir)?;
             let shared = Shared {
                 data_dir: config.data_dir.clone(),
-                mirrors: config.mirrors.clone(),
+                routes: Routes { mirrors: config.mirrors.clone(), names: config.names.clone() },
                 catalog: Mutex::new(catalog),
                 blob_locks: Mutex::default(),
                 held: Mutex::default(),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Where and as whom the engine works.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Blobs, layers, containers, images.db: `/var/lib/tug/engine`.
+    /// Blobs, layers, containers, images.json: `/var/lib/tug/engine`.
     pub data_dir: PathBuf,
     /// Sockets, namespaces, shim pids: `/run/tug/engine`.
     pub run_dir: PathBuf,
@@ -20,6 +20,8 @@ pub struct Config {
     pub mirrors: BTreeMap<String, Vec<String>>,
     /// Runtime whose threads dial registries, when that must happen in another network namespace than the engine's.
     pub dial: Option<tokio::runtime::Handle>,
+    /// Runtime whose blocking threads look registries' names up, when that must happen with other files than the engine's.
+    pub names: Option<tokio::runtime::Handle>,
     /// Program that is run as `PROGRAM shim …`; usually `/proc/self/exe`.
     pub program: PathBuf,
 }

@@ -73,8 +73,9 @@ async fn an_image_comes_from_a_mirror_whole_and_once() {
     assert_eq!(images.layers(&zstd.id).expect("its layers"), layers, "the same content is unpacked once");
 
     let unknown = images.pull("test:none", Auth::Anonymous, |_| {}).await.expect_err("no such tag");
-    let words = "manifest for test:none not found: manifest unknown: manifest unknown";
-    assert!(matches!(&unknown, Error::NotFound(said) if said == words), "{unknown}");
+    let words =
+        format!("; mirror {}: manifest for test:none not found: manifest unknown: manifest unknown", registry.host);
+    assert!(matches!(&unknown, Error::NotFound(said) if said.ends_with(&words)), "{unknown}");
 
     images.remove("test:1").await.expect("removing an image");
     assert!(top.exists() && bottom.exists(), "the other image has the same layers");
@@ -84,6 +85,35 @@ async fn an_image_comes_from_a_mirror_whole_and_once() {
     images.release("c0ffee");
     images.remove("zstd:1").await.expect("removing the image");
     assert!(images.list().is_empty() && !top.exists() && !bottom.exists());
+}
+
+/// A port of 127.0.0.1 where nobody listens.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_could_not_help_is_named_with_the_reason() {
+    install_crypto();
+    let registry = Registry::start();
+    let (down, own) = (nobody(), nobody());
+    let unknown = format!("manifest for {own}/test:1 not found: manifest unknown: manifest unknown");
+    let refused = "Connection refused (os error 111)";
+    let cases = [
+        (vec![], format!("pulling: registry {own}: {refused}")),
+        (vec![&down], format!("pulling: registry {own}: {refused}; mirror {down}: {refused}")),
+        (
+            vec![&registry.host, &down],
+            format!("registry {own}: {refused}; mirror {}: {unknown}; mirror {down}: {refused}", registry.host),
+        ),
+    ];
+    for (mirrors, expected) in cases {
+        let work = tempfile::tempdir().expect("a temporary directory");
+        let mirrors = [(own.clone(), mirrors.into_iter().map(|host| format!("http://{host}")).collect())].into();
+        let images = Images::open(&Config { mirrors, ..config(work.path(), None) }).expect("a new store");
+        let error = images.pull(&format!("{own}/test:1"), Auth::Anonymous, |_| {}).await.expect_err("nobody has it");
+        assert_eq!(error.to_string(), expected);
+    }
 }
 
 /// Passes connections on to `target`, cutting each after so many bytes of answers until told otherwise.

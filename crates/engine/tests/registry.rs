@@ -1,23 +1,20 @@
-//! What registries ask for (passwords, tokens, certificates) and what they may send in place of an image.
+//! What registries ask for (passwords, tokens) and what they may send in place of an image.
 
 mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::archive::{Image, Member, layer};
-use common::registry::Registry;
+use common::registry::{Registry, small_archive, store};
 use common::{Node, install_crypto};
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
-use tug_engine::{Auth, Error, Images};
+use tug_engine::{Auth, Error};
 
 const USER: &str = "tug";
 const PASSWORD: &str = "s3cret";
@@ -27,18 +24,6 @@ const CREDENTIALS: [&str; 2] = ["--dest-creds", "tug:s3cret"];
 
 fn basic(password: &str) -> Auth {
     Auth::Basic { username: USER.into(), password: password.into() }
-}
-
-fn store(dir: &Path) -> Images {
-    install_crypto();
-    Images::open(&common::config(dir, "/tug-test")).expect("a store")
-}
-
-/// An archive with an image of one small layer.
-fn archive(dir: &Path) -> PathBuf {
-    let path = dir.join("image.tar");
-    Image::new("test:1", vec![layer(&[Member::file("a", b"content")])]).write(&path);
-    path
 }
 
 /// Tries each, in a store of its own: whether the pull works, else that it is refused in Docker's words.
@@ -63,7 +48,7 @@ async fn passwords_are_sent_where_they_are_asked_for() {
     let passwords = work.path().join("htpasswd");
     fs::write(&passwords, HTPASSWD).expect("writing");
     let registry = Registry::with(&format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.display()));
-    registry.push(&archive(work.path()), "private/test:1", &CREDENTIALS);
+    registry.push(&small_archive(work.path()), "private/test:1", &CREDENTIALS);
     let cases = [
         ("private/test", Auth::Anonymous, false),
         ("private/test", basic("wrong"), false),
@@ -147,7 +132,7 @@ async fn tokens_are_fetched_where_the_registry_says() {
         bundle.display()
     ));
     for repository in ["public/test", "private/test"] {
-        registry.push(&archive(work.path()), &format!("{repository}:1"), &CREDENTIALS);
+        registry.push(&small_archive(work.path()), &format!("{repository}:1"), &CREDENTIALS);
     }
     let cases = [
         ("public/test", Auth::Anonymous, true),
@@ -158,73 +143,11 @@ async fn tokens_are_fetched_where_the_registry_says() {
     expect(&registry.host, &cases).await;
 }
 
-/// Runs `work` in a thread whose `/etc` is a copy that others don't see.
-fn with_own_etc<T: Send + 'static>(upper: PathBuf, work: impl FnOnce() -> T + Send + 'static) -> T {
-    let run = move || {
-        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private");
-        let (diff, scratch) = (upper.join("diff"), upper.join("scratch"));
-        fs::create_dir_all(&diff).and_then(|()| fs::create_dir_all(&scratch)).expect("directories");
-        let options = format!("lowerdir=/etc,upperdir={},workdir={}", diff.display(), scratch.display());
-        mount(Some("overlay"), "/etc", Some("overlay"), MsFlags::empty(), Some(options.as_str())).expect("an overlay");
-        work()
-    };
-    std::thread::spawn(run).join().expect("no panic")
-}
-
-#[test]
-fn authorities_of_ones_own_are_trusted() {
-    install_crypto();
-    let work = tempfile::tempdir().expect("a temporary directory");
-    let path = |name: &str| work.path().join(name);
-    let authority = || {
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("an authority")
-    };
-    let (trusted, other) = (authority(), authority());
-    let key = KeyPair::generate().expect("a key");
-    let names = CertificateParams::new(["registry.test".to_owned()]).expect("a name");
-    let certificate = names.signed_by(&key, &trusted).expect("a certificate");
-    fs::write(path("cert.pem"), certificate.pem())
-        .and_then(|()| fs::write(path("key.pem"), key.serialize_pem()))
-        .expect("writing");
-    let (cert, key) = (path("cert.pem"), path("key.pem"));
-    let registry =
-        Registry::with(&format!("  tls:\n    certificate: {}\n    key: {}\n", cert.display(), key.display()));
-    registry.push(&archive(work.path()), "library/test:1", &[]);
-    let port = registry.host.rsplit_once(':').expect("a port").1;
-    let host = format!("registry.test:{port}");
-    let cases = [
-        ("none", &host, None, false),
-        ("another", &host, Some(other.pem()), false),
-        ("its own", &host, Some(trusted.pem()), true),
-        ("none is needed on the loopback", &registry.host, None, true),
-    ];
-    for (case, (name, host, authority, works)) in cases.into_iter().enumerate() {
-        let (host, data) = (host.clone(), path(&format!("data-{case}")));
-        let pulled = with_own_etc(path(&format!("etc-{case}")), move || {
-            fs::write("/etc/hosts", "127.0.0.1 registry.test\n").expect("writing");
-            let directory = Path::new("/etc/docker/certs.d").join(&host);
-            if let Some(authority) = authority {
-                fs::create_dir_all(&directory).expect("a directory");
-                fs::write(directory.join("ca.crt"), authority).expect("writing");
-            }
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(store(&data).pull(&format!("{host}/library/test:1"), Auth::Anonymous, |_| {}))
-        });
-        match pulled {
-            Ok(_) => assert!(works, "{name}"),
-            Err(error) => assert!(!works && error.to_string().contains("certificate"), "{name}: {error}"),
-        }
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_content_is_refused_and_fetched_again() {
     let work = tempfile::tempdir().expect("a temporary directory");
     let registry = Registry::start();
-    registry.push(&archive(work.path()), "library/test:1", &[]);
+    registry.push(&small_archive(work.path()), "library/test:1", &[]);
     let tag = format!("{}/library/test:1", registry.host);
     let good = store(&work.path().join("good")).pull(&tag, Auth::Anonymous, |_| {}).await.expect("pulling");
     let manifest = good.digests[0].rsplit_once('@').expect("a digest").1;
@@ -232,7 +155,7 @@ async fn damaged_content_is_refused_and_fetched_again() {
     let layer = document["layers"][0]["digest"].as_str().expect("a digest");
     let by_digest = format!("{}/library/test@{manifest}", registry.host);
     let cases = [
-        ("the manifest", manifest, &by_digest, "Invalid digest"),
+        ("the manifest", manifest, &by_digest, "verifying the manifest"),
         ("the configuration", &good.id, &tag, "verifying a layer"),
         ("a layer", layer, &tag, "verifying a layer"),
     ];

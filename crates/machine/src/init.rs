@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,7 @@ fn launch_init(name: &str) -> Result<ExitCode> {
     let hierarchies = cgroups::mounted()?;
     cgroups::enter(name)?;
     let host_netns = File::open("/proc/self/ns/net").during("opening the host's network namespace")?;
+    let host_mntns = File::open("/proc/self/ns/mnt").during("opening the host's mount namespace")?;
     let flags = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWUTS
@@ -60,9 +61,9 @@ fn launch_init(name: &str) -> Result<ExitCode> {
         }
         ForkResult::Child => {
             wait_for_go()?;
-            let netns = PathBuf::from(format!("/proc/self/fd/{}", host_netns.as_raw_fd()));
-            mounts::lay(&machine, &hierarchies, &netns)?;
+            mounts::lay(&machine, &hierarchies, &host_netns)?;
             drop(host_netns);
+            mounts::link_host_mntns(&host_mntns)?;
             cgroups::settle_inside()?;
             sethostname(&machine.name).during("setting the host name")?;
             keep_running(&machine)

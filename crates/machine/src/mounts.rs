@@ -51,7 +51,7 @@ fn private(machine: &Machine, path: &str) -> PathBuf {
 ///
 /// `hierarchies` are the host's, read before its `/sys` was covered; `host_netns` is an open descriptor of the host's
 /// network namespace, kept at `/run/tug/host-netns` for dialing as the host does.
-pub fn lay(machine: &Machine, hierarchies: &[Hierarchy], host_netns: &Path) -> Result<()> {
+pub fn lay(machine: &Machine, hierarchies: &[Hierarchy], host_netns: &fs::File) -> Result<()> {
     // The host's later mounts appear here, ours don't appear there; what we mount propagates to our own containers.
     remount_tree(MsFlags::MS_SLAVE).during("detaching the machine's mounts from the host's")?;
     remount_tree(MsFlags::MS_SHARED).during("sharing the machine's mounts with its containers")?;
@@ -75,9 +75,10 @@ pub fn lay(machine: &Machine, hierarchies: &[Hierarchy], host_netns: &Path) -> R
     let sockets = fs::File::open(&sockets).during(format!("opening {}", sockets.display()))?;
     mount_new("tmpfs", "/run", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755")?;
     fs::create_dir("/run/tug").during("making /run/tug")?;
-    bind(Path::new(&format!("/proc/self/fd/{}", sockets.as_raw_fd())), Path::new("/run/tug"))?;
+    let opened = |file: &fs::File| PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    bind(&opened(&sockets), Path::new("/run/tug"))?;
     fs::File::create("/run/tug/host-netns").during("making /run/tug/host-netns")?;
-    bind(host_netns, Path::new("/run/tug/host-netns"))?;
+    bind(&opened(host_netns), Path::new("/run/tug/host-netns"))?;
     if let (true, Some(parent)) = (resolv_in_run, resolv_target.parent()) {
         // The host's file lies in its /run, which isn't seen here: put ours where the link points.
         fs::create_dir_all(parent).during(format!("making {}", parent.display()))?;
@@ -92,6 +93,17 @@ pub fn lay(machine: &Machine, hierarchies: &[Hierarchy], host_netns: &Path) -> R
     mount_new("proc", "/proc", MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, "")?;
     mount_new("sysfs", "/sys", MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, "")?;
     mount_cgroups(hierarchies)
+}
+
+/// Has `/run/tug/host-mntns` lead to PID 1's open descriptor of the host's mount namespace: a namespace can't be mounted in
+/// one that was made after it.
+pub fn link_host_mntns(host_mntns: &fs::File) -> Result<()> {
+    let link = Path::new("/run/tug/host-mntns");
+    match fs::remove_file(link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => symlink(format!("/proc/1/fd/{}", host_mntns.as_raw_fd()), link),
+    }
+    .during(format!("making {}", link.display()))
 }
 
 fn mount_cgroups(hierarchies: &[Hierarchy]) -> Result<()> {

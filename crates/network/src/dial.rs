@@ -1,5 +1,5 @@
-//! A runtime whose sockets belong to another network namespace: how an engine inside a machine dials registries and
-//! resolvers as the host's user would.
+//! Runtimes whose sockets belong to another network namespace, and whose files to another mount namespace: how an engine
+//! inside a machine dials registries and resolvers, and looks names up, as the host's user would.
 
 use std::fs::File;
 use std::io;
@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::sched::{CloneFlags, setns, unshare};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::netns;
@@ -30,4 +31,27 @@ pub fn runtime_in_netns(netns: Option<&Path>, threads: usize) -> io::Result<Runt
         });
     }
     builder.build()
+}
+
+/// A runtime for [`Runtime::spawn_blocking`] alone, whose threads see names and sockets as a process of these namespaces:
+/// its `/etc/hosts`, `/etc/resolv.conf` and `/etc/nsswitch.conf`, and what those name. It has no thread while it is idle.
+///
+/// # Errors
+/// If a namespace can't be opened or entered.
+pub fn lookups_in(netns: &Path, mntns: &Path) -> io::Result<Runtime> {
+    let namespaces = Arc::new((File::open(netns)?, File::open(mntns)?));
+    let enter = move || -> io::Result<()> {
+        let (netns, mntns) = &*namespaces;
+        netns::enter(netns.as_fd()).map_err(io::Error::other)?;
+        // Threads share their working and root directories, which are in one mount namespace.
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(mntns, CloneFlags::CLONE_NEWNS)?;
+        Ok(())
+    };
+    std::thread::scope(|scope| scope.spawn(&enter).join()).map_err(|_| io::Error::other("the thread panicked"))??;
+    Builder::new_current_thread()
+        .max_blocking_threads(4)
+        .thread_name("tug-names")
+        .on_thread_start(move || enter().expect("namespaces that were entered once can be entered again"))
+        .build()
 }

@@ -181,6 +181,10 @@ pub struct ServerArgs {
     #[arg(long, hide = true)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dial_netns: Option<PathBuf>,
+    /// Mount namespace in whose files registries' names are looked up; goes with --dial-netns
+    #[arg(long, hide = true, requires = "dial_netns")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dial_mntns: Option<PathBuf>,
 }
 
 /// `docker.io=http://127.0.0.1:5000`.

@@ -26,6 +26,7 @@ pub struct ServerConfig {
     pub cluster_cidr: Ipv4Net,
     pub registry_mirrors: Vec<Mirror>,
     pub dial_netns: Option<PathBuf>,
+    pub dial_mntns: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -57,6 +58,7 @@ impl ServerConfig {
             cluster_cidr: flags.cluster_cidr.or(file.cluster_cidr).unwrap_or_else(default_cluster_cidr),
             registry_mirrors: either(flags.registry_mirrors, file.registry_mirrors),
             dial_netns: flags.dial_netns.or(file.dial_netns),
+            dial_mntns: flags.dial_mntns.or(file.dial_mntns),
         };
         config.check()
     }

@@ -62,11 +62,9 @@ pub fn run(args: ServerArgs) -> Result<ExitCode> {
         .context("making a runtime")?;
     preflight::require_space(&config.data_dir)?;
     preflight::require_overlay(&config.data_dir)?;
-    let dial = dial_runtime(&config)?;
-    let served = runtime.block_on(serve(config, dial.as_ref().map(|dial| dial.handle().clone())));
-    if let Some(dial) = dial {
-        dial.shutdown_background();
-    }
+    let outside = Outside::enter(&config)?;
+    let served = runtime.block_on(serve(config, outside.routes()));
+    outside.leave();
     // A blocking call under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(500));
     served.map(|()| ExitCode::SUCCESS)
@@ -91,18 +89,44 @@ fn start_logging() {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
-/// Threads of another network namespace, from which registries and resolvers are dialed.
-fn dial_runtime(config: &ServerConfig) -> Result<Option<Runtime>> {
-    let Some(path) = &config.dial_netns else { return Ok(None) };
-    tug_network::dial::runtime_in_netns(Some(path), 2).map(Some).context("entering the dial namespace")
+/// Threads in other namespaces than the server's, where a machine's host is.
+struct Outside {
+    dial: Option<Runtime>,
+    names: Option<Runtime>,
 }
 
-async fn serve(config: ServerConfig, dial: Option<Handle>) -> Result<()> {
+/// From where registries and resolvers are dialed, and registries' names looked up; here when `None`.
+#[derive(Clone)]
+struct Routes {
+    dial: Option<Handle>,
+    names: Option<Handle>,
+}
+
+impl Outside {
+    fn enter(config: &ServerConfig) -> Result<Self> {
+        let (netns, mntns) = (config.dial_netns.as_deref(), config.dial_mntns.as_deref());
+        let dial = netns.map(|netns| tug_network::dial::runtime_in_netns(Some(netns), 2));
+        let names = netns.zip(mntns).map(|(netns, mntns)| tug_network::dial::lookups_in(netns, mntns));
+        let dial = dial.transpose().context("entering the dial namespace")?;
+        Ok(Self { dial, names: names.transpose().context("entering the namespaces for names")? })
+    }
+
+    fn routes(&self) -> Routes {
+        let handle = |runtime: &Option<Runtime>| runtime.as_ref().map(|runtime| runtime.handle().clone());
+        Routes { dial: handle(&self.dial), names: handle(&self.names) }
+    }
+
+    fn leave(self) {
+        [self.dial, self.names].into_iter().flatten().for_each(Runtime::shutdown_background);
+    }
+}
+
+async fn serve(config: ServerConfig, routes: Routes) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
     let notifier = Notifier::from_environment();
     let parts = tokio::select! {
-        parts = Parts::start(&config, dial, &notifier) => parts?,
+        parts = Parts::start(&config, routes, &notifier) => parts?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -130,7 +154,7 @@ struct Parts {
 }
 
 impl Parts {
-    async fn start(config: &ServerConfig, dial: Option<Handle>, notifier: &Notifier) -> Result<Self> {
+    async fn start(config: &ServerConfig, routes: Routes, notifier: &Notifier) -> Result<Self> {
         notifier.status("Starting the API server");
         let server_dir = config.data_dir.join("server");
         let engine_dir = config.data_dir.join("engine");
@@ -139,7 +163,7 @@ impl Parts {
         for directory in [&server_dir, &engine_dir, &config.data_dir.join("node"), Path::new(ENGINE_RUN_DIR)] {
             make_private(directory)?;
         }
-        let engine = tokio::spawn(open_engine(config.clone(), dial.clone()));
+        let engine = tokio::spawn(open_engine(config.clone(), routes.clone()));
 
         let database = server_dir.join("state.db");
         let store = tokio::task::spawn_blocking(move || tug_store::SqliteStore::open(database)).await?;
@@ -204,7 +228,7 @@ impl Parts {
                 listen: vec![SocketAddr::new(dns_address.into(), 53)],
                 domain: "cluster.local".into(),
                 upstreams: tug_dns::resolvers(&resolv_conf),
-                dial,
+                dial: routes.dial,
             },
         )
         .await
@@ -249,7 +273,7 @@ impl Drained for ProxyDrains {
     }
 }
 
-async fn open_engine(config: ServerConfig, dial: Option<Handle>) -> Result<Arc<Engine>, tug_engine::Error> {
+async fn open_engine(config: ServerConfig, routes: Routes) -> Result<Arc<Engine>, tug_engine::Error> {
     let mut mirrors = std::collections::BTreeMap::<_, Vec<_>>::new();
     for mirror in &config.registry_mirrors {
         mirrors.entry(mirror.registry.clone()).or_default().push(mirror.url.clone());
@@ -259,7 +283,8 @@ async fn open_engine(config: ServerConfig, dial: Option<Handle>) -> Result<Arc<E
         run_dir: ENGINE_RUN_DIR.into(),
         cgroup_parent: "/tug".into(),
         mirrors,
-        dial,
+        dial: routes.dial,
+        names: routes.names,
         program: "/proc/self/exe".into(),
     })
     .await

@@ -7,58 +7,52 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures::{StreamExt, TryStreamExt};
-use oci_client::client::BlobResponse;
-use oci_client::manifest::{OciDescriptor, OciImageIndex, OciImageManifest};
-use oci_spec::image::ImageConfiguration;
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
+use reqwest::StatusCode;
 use sha2::{Digest, Sha256};
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use crate::engine::{Error, Result};
 use crate::images::catalog::{Layer, Record};
+use crate::images::distribution::{MOST_DOCUMENT_BYTES, Refusal};
 use crate::images::reference::Reference;
-use crate::images::registry::{self, Endpoint};
+use crate::images::registry::{self, Endpoint, Failures};
 use crate::images::unpack::hex;
-use crate::images::{PullProgress, Shared, failed};
+use crate::images::{PullProgress, Shared, blocking, failed};
 use crate::spec::Auth;
 
 /// Layers fetched at once; Docker's default.
 const CONCURRENT: usize = 3;
-/// Larger manifests and configurations are refused, as containerd does.
-const MOST_DOCUMENT_BYTES: i64 = 8 << 20;
-
-const ACCEPTED: &[&str] = &[
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
-];
-
 pub type Report = Arc<dyn Fn(PullProgress) + Send + Sync>;
 
-/// Tries each endpoint in turn; the last one's error is the answer.
+/// Tries each endpoint in turn.
 pub async fn pull(store: Arc<Shared>, reference: Reference, auth: Auth, report: Report) -> Result<String> {
-    let mut last = None;
-    for endpoint in registry::endpoints(&reference, &auth, &store.mirrors)? {
+    let endpoints = {
+        let (store, reference) = (store.clone(), reference.clone());
+        blocking(move || store.routes.endpoints(&reference, &auth)).await?
+    };
+    let mut failures = Failures::default();
+    for endpoint in endpoints {
         match pull_from(&store, &endpoint, &reference, &report).await {
             Ok(id) => return Ok(id),
             Err(error) => {
                 tracing::info!(image = %reference, host = endpoint.host, %error, "can't pull from here");
-                // A mirror's plain refusal says more than the registry behind it being out of reach.
-                last = match last {
-                    Some(earlier @ Error::NotFound(_)) if !matches!(error, Error::NotFound(_)) => Some(earlier),
-                    _ => Some(error),
-                };
+                failures.add(&endpoint.host, error);
             }
         }
     }
-    Err(last.expect("there is at least the registry itself"))
+    Err(failures.told())
 }
 
 async fn pull_from(store: &Arc<Shared>, endpoint: &Endpoint, reference: &Reference, report: &Report) -> Result<String> {
-    let image = endpoint.image(reference);
-    let wrong = |error| registry::explain(reference, &endpoint.host, error);
-    let (bytes, _) = endpoint.client.pull_manifest_raw(&image, &endpoint.auth, ACCEPTED).await.map_err(wrong)?;
+    let repository = reference.repository.as_str();
+    let asked = reference.digest.as_deref().or(reference.tag.as_deref()).unwrap_or("latest");
+    let get = async |name: &str| {
+        let bytes = endpoint.client.manifest(repository, name).await;
+        bytes.map_err(|refusal| registry::explain(reference, &endpoint.host, refusal))
+    };
+    let bytes = get(asked).await?;
     let digest = digest_of(&bytes);
     if reference.digest.as_ref().is_some_and(|asked| *asked != digest) {
         return Err(failed("verifying the manifest")(format!("its digest is {digest}")));
@@ -67,9 +61,7 @@ async fn pull_from(store: &Arc<Shared>, endpoint: &Endpoint, reference: &Referen
         Manifest::Image(manifest) => manifest,
         Manifest::Index(index) => {
             let chosen = for_this_platform(&index, reference)?;
-            let image = image.clone_with_digest(chosen.clone());
-            let (bytes, _) =
-                endpoint.client.pull_manifest_raw(&image, &endpoint.auth, ACCEPTED).await.map_err(wrong)?;
+            let bytes = get(&chosen).await?;
             if digest_of(&bytes) != chosen {
                 return Err(failed("verifying the manifest")(format!("it isn't {chosen}")));
             }
@@ -79,21 +71,21 @@ async fn pull_from(store: &Arc<Shared>, endpoint: &Endpoint, reference: &Referen
             }
         }
     };
-    if manifest.config.size > MOST_DOCUMENT_BYTES {
-        return Err(failed("reading the configuration")(format!("{} bytes are too many", manifest.config.size)));
+    let config = manifest.config();
+    if config.size() > MOST_DOCUMENT_BYTES {
+        return Err(failed("reading the configuration")(format!("{} bytes are too many", config.size())));
     }
-    fetch(store, endpoint, &image, &manifest.config, &|_| {}).await.map_err(explained(reference, endpoint))?;
-    let id = manifest.config.digest.clone();
-    let config = store.configuration(&id)?;
-    let layers = pair_layers(&manifest, &config)?;
+    fetch(store, endpoint, repository, config, &|_| {}).await.map_err(explained(reference, endpoint))?;
+    let id = config.digest().to_string();
+    let layers = pair_layers(&manifest, &store.configuration(&id)?)?;
 
-    futures::stream::iter(manifest.layers.iter().zip(&layers).map(Ok))
+    futures::stream::iter(manifest.layers().iter().zip(&layers).map(Ok))
         .try_for_each_concurrent(CONCURRENT, |(descriptor, layer)| async {
             if store.has_layer(&layer.diff_id) {
                 report(PullProgress::Done { digest: layer.blob.clone() });
                 return Ok(());
             }
-            fetch(store, endpoint, &image, descriptor, report.as_ref())
+            fetch(store, endpoint, repository, descriptor, report.as_ref())
                 .await
                 .map_err(explained(reference, endpoint))?;
             report(PullProgress::Extracting { digest: layer.blob.clone() });
@@ -116,15 +108,15 @@ async fn pull_from(store: &Arc<Shared>, endpoint: &Endpoint, reference: &Referen
 }
 
 enum Manifest {
-    Image(Box<OciImageManifest>),
-    Index(OciImageIndex),
+    Image(Box<ImageManifest>),
+    Index(Box<ImageIndex>),
 }
 
 fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
     let value: serde_json::Value =
         serde_json::from_slice(bytes).map_err(|error| failed("reading the manifest")(error))?;
     let parsed = if value.get("manifests").is_some() {
-        serde_json::from_value(value).map(Manifest::Index)
+        serde_json::from_value(value).map(|index| Manifest::Index(Box::new(index)))
     } else if value.get("schemaVersion") == Some(&1.into()) {
         return Err(Error::Invalid(
             "the image has a manifest of schema version 1, which is no longer supported".into(),
@@ -135,13 +127,14 @@ fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
     parsed.map_err(|error| failed("reading the manifest")(error))
 }
 
-fn for_this_platform(index: &OciImageIndex, reference: &Reference) -> Result<String> {
+fn for_this_platform(index: &ImageIndex, reference: &Reference) -> Result<String> {
     let architecture = oci_spec::image::Arch::default();
-    let fits = index.manifests.iter().find(|entry| {
-        entry.platform.as_ref().is_some_and(|p| p.os.to_string() == "linux" && p.architecture == architecture)
+    let fits = index.manifests().iter().find(|entry| {
+        let platform = entry.platform().as_ref();
+        platform.is_some_and(|p| p.os().to_string() == "linux" && *p.architecture() == architecture)
     });
     // Docker's words (`no matching manifest for linux/amd64 in the manifest list entries`).
-    fits.map(|entry| entry.digest.clone()).ok_or_else(|| {
+    fits.map(|entry| entry.digest().to_string()).ok_or_else(|| {
         Error::NotFound(format!(
             "{}: no matching manifest for linux/{architecture} in the manifest list entries",
             reference.familiar_name()
@@ -150,23 +143,24 @@ fn for_this_platform(index: &OciImageIndex, reference: &Reference) -> Result<Str
 }
 
 /// Layers of the manifest with the diff ids of the configuration, which must be as many.
-fn pair_layers(manifest: &OciImageManifest, config: &ImageConfiguration) -> Result<Vec<Layer>> {
+fn pair_layers(manifest: &ImageManifest, config: &ImageConfiguration) -> Result<Vec<Layer>> {
     let diff_ids = config.rootfs().diff_ids();
-    if diff_ids.len() != manifest.layers.len() {
-        let counts = format!("{} layers, but {} diff ids", manifest.layers.len(), diff_ids.len());
+    let layers = manifest.layers();
+    if diff_ids.len() != layers.len() {
+        let counts = format!("{} layers, but {} diff ids", layers.len(), diff_ids.len());
         return Err(failed("reading the configuration")(counts));
     }
-    let pair = |(descriptor, diff_id): (&OciDescriptor, &String)| Layer {
-        blob: descriptor.digest.clone(),
+    let pair = |(descriptor, diff_id): (&Descriptor, &String)| Layer {
+        blob: descriptor.digest().to_string(),
         diff_id: diff_id.clone(),
-        bytes: u64::try_from(descriptor.size).unwrap_or(0),
+        bytes: descriptor.size(),
     };
-    Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
+    Ok(layers.iter().zip(diff_ids).map(pair).collect())
 }
 
 fn explained<'a>(reference: &'a Reference, endpoint: &'a Endpoint) -> impl Fn(FetchError) -> Error + 'a {
     move |error| match error {
-        FetchError::Registry(error) => registry::explain(reference, &endpoint.host, *error),
+        FetchError::Registry(refusal) => registry::explain(reference, &endpoint.host, refusal),
         FetchError::Disk(error) => failed("storing a layer")(disk(error)),
         FetchError::Wrong(message) => failed("verifying a layer")(message),
     }
@@ -183,14 +177,14 @@ fn disk(error: io::Error) -> String {
 }
 
 enum FetchError {
-    Registry(Box<oci_client::errors::OciDistributionError>),
+    Registry(Refusal),
     Disk(io::Error),
     Wrong(String),
 }
 
-impl From<oci_client::errors::OciDistributionError> for FetchError {
-    fn from(error: oci_client::errors::OciDistributionError) -> Self {
-        Self::Registry(Box::new(error))
+impl From<Refusal> for FetchError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Registry(refusal)
     }
 }
 
@@ -204,11 +198,11 @@ impl From<io::Error> for FetchError {
 async fn fetch(
     store: &Shared,
     endpoint: &Endpoint,
-    image: &oci_client::Reference,
-    descriptor: &OciDescriptor,
+    repository: &str,
+    descriptor: &Descriptor,
     report: &(dyn Fn(PullProgress) + Send + Sync),
 ) -> std::result::Result<(), FetchError> {
-    let digest = &descriptor.digest;
+    let digest = &descriptor.digest().to_string();
     let lock = store.blob_lock(digest);
     let _alone = lock.lock().await;
     let path = store.blob(digest).map_err(|error| FetchError::Wrong(error.to_string()))?;
@@ -216,7 +210,7 @@ async fn fetch(
         return Ok(());
     }
     let partial = path.with_extension("partial");
-    let total = u64::try_from(descriptor.size).unwrap_or(0);
+    let total = descriptor.size();
     let (mut file, mut hash, mut current) = resume(&partial).await?;
     if current > total {
         file.set_len(0).await?;
@@ -224,18 +218,15 @@ async fn fetch(
         (hash, current) = (Sha256::new(), 0);
     }
     if current < total {
-        // Asked from an offset even at the start: the client then leaves the verification, which is ours, to us.
-        let mut stream = match endpoint.client.pull_blob_stream_partial(image, descriptor, current, None).await? {
-            BlobResponse::Partial(stream) => stream.stream,
-            BlobResponse::Full(stream) => {
-                file.set_len(0).await?;
-                file.seek(SeekFrom::Start(0)).await?;
-                (hash, current) = (Sha256::new(), 0);
-                stream.stream
-            }
-        };
+        let answer = endpoint.client.blob(repository, digest, current).await?;
+        if answer.status() != StatusCode::PARTIAL_CONTENT && current > 0 {
+            file.set_len(0).await?;
+            file.seek(SeekFrom::Start(0)).await?;
+            (hash, current) = (Sha256::new(), 0);
+        }
+        let mut stream = answer.bytes_stream();
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(oci_client::errors::OciDistributionError::from)?;
+            let chunk = chunk.map_err(Refusal::from)?;
             current += chunk.len() as u64;
             if current > total {
                 break;

@@ -232,6 +232,7 @@ pub fn config(dir: &Path, cgroup: &str) -> Config {
         cgroup_parent: cgroup.to_owned(),
         mirrors: Default::default(),
         dial: None,
+        names: None,
         program: shim(),
     }
 }

@@ -2,8 +2,25 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use tug_engine::Images;
+
+use super::archive::{Image, Member, layer};
+
+/// An image store in `dir`.
+pub fn store(dir: &Path) -> Images {
+    super::install_crypto();
+    Images::open(&super::config(dir, "/tug-test")).expect("a store")
+}
+
+/// An archive with an image of one small layer.
+pub fn small_archive(dir: &Path) -> PathBuf {
+    let path = dir.join("image.tar");
+    Image::new("test:1", vec![layer(&[Member::file("a", b"content")])]).write(&path);
+    path
+}
 
 /// A registry on a port of its own, gone with this value.
 pub struct Registry {

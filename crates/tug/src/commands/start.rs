@@ -34,8 +34,17 @@ const NOTIFY_SOCKET: &str = "notify";
 /// A server that isn't ready by then has failed, whatever it still says.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Passed on to the machine, so that its engine reaches registries as the user does.
-const PROXY_VARIABLES: &[&str] =
-    &["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "TUG_LOG"];
+const PROXY_VARIABLES: &[&str] = &[
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TUG_LOG",
+];
 
 /// What `start` decided for a cluster, kept beside its machine for its whole life.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -264,6 +273,7 @@ fn write_config(machine: &Machine, record: &ClusterRecord) -> Result<()> {
         tls_sans: vec!["127.0.0.1".into(), "localhost".into()],
         registry_mirrors: record.registry_mirrors.clone(),
         dial_netns: Some("/run/tug/host-netns".into()),
+        dial_mntns: Some("/run/tug/host-mntns".into()),
         ..ServerArgs::default()
     };
     let directory = machine.paths().config();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde::Serialize;
 use tug_machine::Machine;
 
@@ -75,9 +76,11 @@ async fn look(machine: &Machine) -> Result<Status> {
 async fn nodes(machine: &Machine) -> Result<Vec<NodeStatus>> {
     crate::server::install_crypto();
     let path = machine.paths().data().join("server/admin.kubeconfig");
-    let kubeconfig =
-        kube::config::Kubeconfig::read_from(&path).with_context(|| format!("reading {}", path.display()))?;
-    let client = kube::Client::try_from(kubeconfig)?;
+    let kubeconfig = Kubeconfig::read_from(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    // Go's programs, kubectl among them, never ask a proxy for what is on the loopback.
+    config.proxy_url = None;
+    let client = kube::Client::try_from(config)?;
     let listing = Api::<Node>::all(client);
     let params = ListParams::default();
     let nodes = tokio::time::timeout(PATIENCE, listing.list(&params)).await.context("the API doesn't answer")??;
