@@ -4,6 +4,7 @@
 mod certificate_request;
 mod namespace_lifecycle;
 mod node_restriction;
+mod node_taint;
 mod pod_priority;
 mod pod_tolerations;
 mod service_account;
@@ -48,6 +49,9 @@ pub fn admit(
         }
         pod_tolerations::admit(new);
         pod_priority::admit(objects, request, new, old)?;
+    }
+    if operation == Operation::Create && request.group.is_empty() && request.resource == "nodes" {
+        node_taint::admit(new);
     }
     if operation == Operation::Create && request.resource == "certificatesigningrequests" {
         certificate_request::admit(request.user, new);

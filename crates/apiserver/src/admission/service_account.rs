@@ -7,6 +7,7 @@ use tug_api::ObjectKey;
 use tug_api::kinds::core;
 
 use super::{forbidden, pod_tolerations::list};
+use crate::cache::Cache;
 use crate::objects::Objects;
 use crate::rbac::Attributes;
 use crate::status::Status;
@@ -17,13 +18,13 @@ const VOLUME_PREFIX: &str = "kube-api-access-";
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// A new namespace's `default` account is made by a controller a moment later; a pod made in between waits for it this
-/// many times this long.
-const PATIENCE: (u32, Duration) = (50, Duration::from_millis(20));
+/// long at most.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// To be awaited before a pod is admitted: gives the controller of a namespace made just now time to make its `default`
 /// account, as upstream does. Returns at once for anything but a new pod, and when the account or the namespace isn't
 /// there to wait for.
-pub async fn wait_for_account(objects: &dyn Objects, request: &Attributes<'_>, object: &Value) {
+pub async fn wait_for_account(cache: &Cache, request: &Attributes<'_>, object: &Value) {
     let is_pod = request.group.is_empty() && request.resource == "pods" && request.subresource.is_empty();
     let named = object["spec"]["serviceAccountName"].as_str().filter(|name| !name.is_empty());
     if !is_pod || request.verb != "create" || named.is_some_and(|name| name != "default") {
@@ -31,14 +32,9 @@ pub async fn wait_for_account(objects: &dyn Objects, request: &Attributes<'_>, o
     }
     let account = ObjectKey::new(request.namespace, "default");
     let namespace = ObjectKey::new("", request.namespace);
-    for _ in 0..PATIENCE.0 {
-        if objects.get(&core::SERVICE_ACCOUNT, &account).is_some()
-            || objects.get(&core::NAMESPACE, &namespace).is_none()
-        {
-            return;
-        }
-        tokio::time::sleep(PATIENCE.1).await;
-    }
+    let nothing_to_wait_for =
+        || cache.get(&core::SERVICE_ACCOUNT, &account).is_some() || cache.get(&core::NAMESPACE, &namespace).is_none();
+    cache.until(PATIENCE, nothing_to_wait_for).await;
 }
 
 pub(super) fn admit(objects: &dyn Objects, request: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {

@@ -239,6 +239,32 @@ fn a_node_changes_its_own_only() {
     }
 }
 
+/// As upstream's `TaintNodesByCondition`.
+#[test]
+fn a_new_node_takes_no_pods_yet() {
+    let registry = Registry::with(&[]);
+    let access = access(&registry);
+    let admin = User::admin();
+    let (not_ready, own) = (
+        json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}),
+        json!({"key": "dedicated", "value": "db", "effect": "NoSchedule"}),
+    );
+    let cases = [
+        (json!({}), json!([not_ready])),
+        (json!({"spec": {"taints": [own]}}), json!([own, not_ready])),
+        (json!({"spec": {"taints": [not_ready]}}), json!([not_ready])),
+    ];
+    for (mut node, taints) in cases {
+        admit(&access, &request(&admin, "nodes", "", ""), Operation::Create, Some(&mut node), None).expect("admitted");
+        assert_eq!(node["spec"]["taints"], taints);
+    }
+    let mut node = json!({"metadata": {"name": "n"}, "spec": {}});
+    let old = node.clone();
+    admit(&access, &request(&admin, "nodes", "", "n"), Operation::Update, Some(&mut node), Some(&old))
+        .expect("admitted");
+    assert_eq!(node, old);
+}
+
 #[test]
 fn who_asks_for_a_certificate_is_who_sends_the_request() {
     let registry = Registry::with(&[]);

@@ -175,6 +175,14 @@ impl Cache {
         let _ = self.applied.subscribe().wait_for(|at| *at >= revision).await;
     }
 
+    /// Returns once `is_so`, which is asked again after each change; at the latest after `patience`.
+    pub async fn until(&self, patience: Duration, is_so: impl Fn() -> bool) {
+        let mut applied = self.applied.subscribe();
+        let changes = async { while !is_so() && applied.changed().await.is_ok() {} };
+        // Whoever waits goes on either way.
+        let _ = tokio::time::timeout(patience, changes).await;
+    }
+
     /// Returns once the cache holds `revision`, which a client has named.
     ///
     /// # Errors

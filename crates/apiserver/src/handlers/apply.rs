@@ -48,7 +48,7 @@ pub async fn apply(call: &Call<'_>, body: Inbound, part: Part) -> Result<Respons
         }
         call.may_create()?;
         let object = registry.create(call.kind, &key.namespace, applied(None)?, writing).await?;
-        return call.object(StatusCode::CREATED, &object);
+        return call.created(&object);
     }
     let change = |live: Value| applied(Some(&live));
     let object = registry.update(call.kind, &key, part, writing, &change).await?;

@@ -9,10 +9,10 @@ use tug_api::{FieldErrors, Kind, schema};
 
 use super::Call;
 use super::decode;
+use super::list::{self, Page};
 use super::options::{dry_run, refused};
 use crate::api::Inbound;
 use crate::body::Body;
-use crate::cache::Select;
 use crate::negotiate;
 use crate::registry::{DeleteOptions, Deleted, Preconditions, Propagation};
 use crate::respond;
@@ -58,12 +58,10 @@ pub async fn delete(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
 
 pub async fn delete_collection(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status> {
     let (mut options, _) = options(call, body).await?;
-    let namespace = if call.kind.namespaced { call.info.namespace.as_str() } else { "" };
-    let select = Select::parse(call.kind, namespace, call.query)?;
-    let snapshot = call.api.registry.cache.list(call.kind, &select, None, 0);
+    let page = list::read(call).await?;
     // A name's precondition makes no sense for many.
     options.preconditions = Preconditions::default();
-    let deletes = snapshot.objects.iter().map(|object| async {
+    let deletes = page.objects.iter().map(|object| async {
         let deleted = call.api.registry.delete(call.kind, &object.key, &options, call).await;
         match deleted {
             Ok(Deleted::Gone(object) | Deleted::Going(object)) => Ok(Some(object)),
@@ -73,7 +71,7 @@ pub async fn delete_collection(call: &Call<'_>, body: Inbound) -> Result<Respons
         }
     });
     // Together, so that they share a commit; in parts, so that a large collection doesn't hold all tasks at once.
-    let mut objects = Vec::with_capacity(snapshot.objects.len());
+    let mut objects = Vec::with_capacity(page.objects.len());
     let mut deletes = deletes.collect::<Vec<_>>().into_iter();
     loop {
         let part: Vec<_> = deletes.by_ref().take(64).collect();
@@ -84,7 +82,7 @@ pub async fn delete_collection(call: &Call<'_>, body: Inbound) -> Result<Respons
             objects.extend(deleted?);
         }
     }
-    call.deleted(objects)
+    call.page(Page { objects, ..page })
 }
 
 fn answers_with_object(kind: &Kind) -> bool {

@@ -27,13 +27,13 @@ use crate::respond;
 use crate::status::Status;
 
 /// A page of a list.
-struct Page {
-    objects: Vec<Arc<Object>>,
-    revision: u64,
+pub struct Page {
+    pub objects: Vec<Arc<Object>>,
+    pub revision: u64,
     /// Where the next page starts, unless this is the last.
-    next: Option<String>,
+    pub next: Option<String>,
     /// How many are left; unknown where a selector decides.
-    remaining: Option<usize>,
+    pub remaining: Option<usize>,
 }
 
 /// What is behind a `continue` token.
@@ -51,6 +51,15 @@ struct Token {
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 pub async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let page = read(call).await?;
+    call.page(page)
+}
+
+/// What the request's options take.
+///
+/// # Errors
+/// 400 or 422 for options that can't be, 410 for a list that is too old to go on.
+pub async fn read(call: &Call<'_>) -> Result<Page, Status> {
     let namespace = if call.kind.namespaced { call.info.namespace.as_str() } else { "" };
     let select = Select::parse(call.kind, namespace, call.query)?;
     let limit = call.query.integer("limit")?.unwrap_or(0);
@@ -60,20 +69,19 @@ pub async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let asked = revision(call.query.get("resourceVersion"))
         .map_err(|status| Status::bad_request(format!("invalid resource version: {status}")))?;
     let exactly = call.query.get("resourceVersionMatch") == Some("Exact");
-    let page = match (call.query.get("continue"), asked) {
+    match (call.query.get("continue"), asked) {
         (Some(token), _) => {
             let token = Token::parse(token)?;
-            from_store(call, &select, token.revision, Some(token.after), limit).await?
+            from_store(call, &select, token.revision, Some(token.after), limit).await
         }
-        (None, Some(at)) if exactly => from_store(call, &select, at, None, limit).await?,
+        (None, Some(at)) if exactly => from_store(call, &select, at, None, limit).await,
         (None, at) => {
             if let Some(at) = at {
                 call.api.registry.cache.wait_for(at).await?;
             }
-            from_cache(call, &select, limit)?
+            from_cache(call, &select, limit)
         }
-    };
-    call.page(page)
+    }
 }
 
 /// Combinations that upstream refuses (`ValidateListOptions`).
@@ -179,7 +187,7 @@ fn expired(continues: bool, at: u64) -> Status {
 // === impl Call ===
 
 impl Call<'_> {
-    fn page(&self, page: Page) -> Result<Response<Body>, Status> {
+    pub fn page(&self, page: Page) -> Result<Response<Body>, Status> {
         let mut metadata = json!({ "resourceVersion": page.revision.to_string() });
         if let Some(after) = page.next {
             metadata["continue"] =
@@ -229,12 +237,6 @@ impl Call<'_> {
         }
         out.put_slice(b"]}");
         out.freeze()
-    }
-
-    /// Answers with the objects that are gone.
-    pub fn deleted(&self, objects: Vec<Arc<Object>>) -> Result<Response<Body>, Status> {
-        let revision = self.api.registry.cache.revision();
-        self.page(Page { objects, revision, next: None, remaining: None })
     }
 }
 

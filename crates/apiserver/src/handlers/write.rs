@@ -1,9 +1,11 @@
 //! Objects made, replaced and patched.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use serde_json::Value;
 use tug_api::field::FieldError;
-use tug_api::{Kind, ObjectKey, PatchError, golang, patch, schema};
+use tug_api::{Kind, Object, ObjectKey, PatchError, golang, patch, schema};
 
 use super::options::{FieldValidation, WriteOptions};
 use super::{Call, apply};
@@ -40,14 +42,9 @@ pub async fn create(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
     let options = WriteOptions::parse("CreateOptions", call.query)?;
     let value = call.decode_as(call.kind, body, options.fields).await?;
     let namespace = call.key().namespace;
-    admission::wait_for_account(&*call.api.access.objects, &call.attributes(), &value).await;
+    admission::wait_for_account(&call.api.registry.cache, &call.attributes(), &value).await;
     let object = call.api.registry.create(call.kind, &namespace, value, call.writing(&options)).await?;
-    if !call.kind.acted_on {
-        let (kind, group) = (call.kind.kind, call.kind.group);
-        let of = if group.is_empty() { String::new() } else { format!(" of {group}") };
-        call.warn(format!("{kind}{of} is stored, but this version of Tug doesn't act on it yet"));
-    }
-    call.object(StatusCode::CREATED, &object)
+    call.created(&object)
 }
 
 pub async fn update(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status> {
@@ -61,7 +58,7 @@ pub async fn update(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, St
     if !exists && call.kind.create_on_update && matches!(asked, "" | "0") && uid.is_empty() {
         call.may_create()?;
         let object = call.api.registry.create(call.kind, &key.namespace, value, call.writing(&options)).await?;
-        return call.object(StatusCode::CREATED, &object);
+        return call.created(&object);
     }
     let change = |_| Ok(value.clone());
     let object = call.api.registry.update(call.kind, &key, Part::Spec, call.writing(&options), &change).await?;
@@ -148,6 +145,16 @@ impl Patch {
 // === impl Call ===
 
 impl Call<'_> {
+    /// Answers with an object that was made now.
+    pub fn created(&self, object: &Arc<Object>) -> Result<Response<Body>, Status> {
+        if !self.kind.acted_on {
+            let (kind, group) = (self.kind.kind, self.kind.group);
+            let of = if group.is_empty() { String::new() } else { format!(" of {group}") };
+            self.warn(format!("{kind}{of} is stored, but this version of Tug doesn't act on it yet"));
+        }
+        self.object(StatusCode::CREATED, object)
+    }
+
     /// `old` with a patch applied, checked as a body would be.
     ///
     /// # Errors

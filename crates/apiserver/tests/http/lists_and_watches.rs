@@ -122,6 +122,28 @@ async fn selectors_and_shapes() {
     assert!(yaml.contains("kind: ConfigMapList"), "{yaml}");
 }
 
+/// A collection is deleted as it is listed: with the same options, and what can't be listed isn't deleted.
+#[tokio::test]
+async fn collections_are_deleted_as_listed() {
+    let api = Api::start().await;
+    for (name, color) in [("a", "red"), ("b", "blue"), ("c", "red"), ("d", "red")] {
+        make(&api, name, color).await;
+    }
+    for query in ["shardSelector=x", "resourceVersionMatch=Exact"] {
+        let refused = api.delete(&format!("{CONFIG_MAPS}?{query}")).await;
+        assert_eq!(refused.failed().0, 422, "{query}");
+    }
+    let first = api.delete(&format!("{CONFIG_MAPS}?limit=2")).await.ok();
+    assert_eq!(names(&first), ["a", "b"]);
+    let more = first["metadata"]["continue"].as_str().expect("more");
+    make(&api, "e", "red").await;
+    let second = api.delete(&format!("{CONFIG_MAPS}?limit=1&continue={more}")).await.ok();
+    assert_eq!(names(&second), ["c"]);
+    let last = api.delete(&format!("{CONFIG_MAPS}?labelSelector=color%3Dred")).await.ok();
+    assert_eq!(names(&last), ["d", "e"]);
+    assert_eq!(names(&api.get(CONFIG_MAPS).await.ok()), [] as [&str; 0]);
+}
+
 #[tokio::test]
 async fn watches_follow_from_where_a_list_was() {
     let api = Api::start().await;

@@ -80,6 +80,9 @@ impl Tested {
         let nodes: Api<Node> = Api::all(self.admin.client.clone());
         nodes.create(&PostParams::default(), &node).await.expect("created");
         self.set_allocatable(name, allocatable).await;
+        // What the node lifecycle controller does once the node is ready.
+        let ready = Patch::Merge(json!({ "spec": { "taints": null } }));
+        nodes.patch(name, &PatchParams::default(), &ready).await.expect("patched");
     }
 
     pub async fn set_allocatable(&self, node: &str, allocatable: Value) {
