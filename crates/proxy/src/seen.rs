@@ -13,6 +13,8 @@ use tug_client::Change;
 use crate::endpoints;
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+const MANAGER: &str = "endpointslice-controller.k8s.io";
 
 #[derive(Default)]
 pub(crate) struct Seen {
@@ -111,8 +113,12 @@ fn decoded<K: serde::de::DeserializeOwned + Send + Sync + 'static>(object: &Arc<
     object.typed().inspect_err(|error| tracing::warn!(object = %object.key, %error, "not of its kind's shape")).ok()
 }
 
+/// Of those slices alone that a controller keeps true to the pods: one that a person wrote lists a pod's address also
+/// when the pod is long gone.
 fn ready_addresses(slice: &EndpointSlice) -> impl Iterator<Item = Ipv4Addr> {
-    let endpoints = slice.endpoints.iter().flatten();
+    let manager = slice.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+    let is_kept = manager.is_some_and(|manager| manager == MANAGER);
+    let endpoints = slice.endpoints.iter().flatten().filter(move |_| is_kept);
     endpoints
         .filter(|endpoint| {
             let terminating = endpoint.conditions.as_ref().and_then(|conditions| conditions.terminating);

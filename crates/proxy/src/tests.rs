@@ -43,7 +43,10 @@ fn slice(service: &str, endpoints: &[(&str, &str)]) -> Value {
         })
         .collect();
     json!({"metadata": {"name": format!("{service}-1"), "namespace": "default",
-            "labels": {"kubernetes.io/service-name": service}},
+            "labels": {
+                "kubernetes.io/service-name": service,
+                "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io",
+            }},
         "addressType": "IPv4", "endpoints": endpoints,
         "ports": [{"port": 8080, "protocol": "TCP"}, {"port": 8053, "protocol": "UDP", "name": "dns"}]})
 }
@@ -338,9 +341,13 @@ fn an_address_is_dropped_once_no_new_connection_goes_to_it() {
     send(&slices, SourceEvent::Restart);
     let both = slice("web", &[("10.244.0.2", "rs"), ("10.244.0.3", "rs")]);
     send(&slices, SourceEvent::Applied(object(&revision(both, 2))));
+    let mut by_hand = slice("other", &[("10.244.0.4", "rs")]);
+    by_hand["metadata"]["labels"] = json!({"kubernetes.io/service-name": "other"});
+    send(&slices, SourceEvent::Applied(object(&revision(by_hand, 2))));
     send(&slices, SourceEvent::Synced);
 
     run("10.244.0.9").recv().expect("nobody knows this address");
+    run("10.244.0.4").recv().expect("no controller will take it from a list that a person wrote");
     run("192.0.2.1").recv().expect("the node's own address is shared");
     run("2001:db8::1").recv().expect("there are no such pods");
     assert_eq!(who(&node.node, "10.96.0.7:80"), set(["a 10.244.0.1", "b 10.244.0.1"]));
