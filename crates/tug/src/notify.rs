@@ -30,6 +30,11 @@ impl Notifier {
         self.send("READY=1\n");
     }
 
+    /// Says why there will be no readiness; a listener needn't wait on.
+    pub fn failed(&self, why: &str) {
+        self.send(&format!("STATUS={}\nEXIT_STATUS=1\n", why.replace('\n', "; ")));
+    }
+
     pub fn stopping(&self) {
         self.send("STOPPING=1\n");
     }
@@ -47,6 +52,8 @@ impl Notifier {
 pub enum Message {
     Status(String),
     Ready,
+    /// For what the status before it says.
+    Failed,
 }
 
 pub fn parse(datagram: &str) -> Vec<Message> {
@@ -55,6 +62,7 @@ pub fn parse(datagram: &str) -> Vec<Message> {
         .filter_map(|line| match line.split_once('=')? {
             ("STATUS", text) => Some(Message::Status(text.into())),
             ("READY", "1") => Some(Message::Ready),
+            ("EXIT_STATUS", code) => (code != "0").then_some(Message::Failed),
             _ => None,
         })
         .collect()
@@ -68,5 +76,7 @@ mod tests {
     fn datagrams_may_hold_several_messages() {
         let heard = parse("STATUS=Loading\nREADY=1\nMAINPID=4\n");
         assert_eq!(heard, [Message::Status("Loading".into()), Message::Ready]);
+        let heard = parse("STATUS=no space\nEXIT_STATUS=1\n");
+        assert_eq!(heard, [Message::Status("no space".into()), Message::Failed]);
     }
 }

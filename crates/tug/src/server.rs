@@ -44,6 +44,14 @@ const ADMIN_CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub fn run(args: ServerArgs) -> Result<ExitCode> {
     preflight::require_root("server")?;
+    let ended = run_until_told(args);
+    if let Err(error) = &ended {
+        Notifier::from_environment().failed(&format!("{error:#}"));
+    }
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+fn run_until_told(args: ServerArgs) -> Result<()> {
     // What `ps` shows; the name of the file may be anything.
     std::fs::write("/proc/self/comm", "tug-server").context("naming the process")?;
     start_logging();
@@ -67,7 +75,7 @@ pub fn run(args: ServerArgs) -> Result<ExitCode> {
     outside.leave();
     // A blocking call under way must not hold up the end.
     runtime.shutdown_timeout(Duration::from_millis(500));
-    served.map(|()| ExitCode::SUCCESS)
+    served
 }
 
 /// ring, for every TLS connection of this process.

@@ -301,6 +301,7 @@ fn wait_ready(machine: &Machine, pid: i32, listener: &UnixDatagram, progress: &P
     };
     listener.set_nonblocking(true)?;
     let deadline = Instant::now() + PATIENCE;
+    let mut last = String::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -314,8 +315,12 @@ fn wait_ready(machine: &Machine, pid: i32, listener: &UnixDatagram, progress: &P
         while let Ok(length) = listener.recv(&mut buffer) {
             for message in notify::parse(&String::from_utf8_lossy(&buffer[..length])) {
                 match message {
-                    Message::Status(text) => progress.step(&text),
+                    Message::Status(text) => {
+                        progress.step(&text);
+                        last = text;
+                    }
                     Message::Ready => return Ok(()),
+                    Message::Failed => bail!("the server can't start: {last}"),
                 }
             }
         }
