@@ -72,6 +72,10 @@ async fn an_image_comes_from_a_mirror_whole_and_once() {
     let zstd = images.pull("zstd:1", Auth::Anonymous, |_| {}).await.expect("pulling zstd layers");
     assert_eq!(images.layers(&zstd.id).expect("its layers"), layers, "the same content is unpacked once");
 
+    let name = format!("test:other@{}", pulled.digests[0].rsplit_once('@').expect("a digest").1);
+    let by_digest = images.pull(&name, Auth::Anonymous, |_| {}).await.expect("pulling by digest");
+    assert_eq!((by_digest.id, by_digest.tags), (pulled.id.clone(), pulled.tags.clone()), "its tag is not asked for");
+
     let unknown = images.pull("test:none", Auth::Anonymous, |_| {}).await.expect_err("no such tag");
     let words =
         format!("; mirror {}: manifest for test:none not found: manifest unknown: manifest unknown", registry.host);

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::engine::{Error, Result};
 
 pub const DEFAULT_REGISTRY: &str = "docker.io";
+const MOST_NAME_BYTES: usize = 255;
 
 /// A normalized name with a tag, a digest, or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,10 @@ impl Reference {
     /// In docker's words when the text isn't a reference.
     pub fn parse(text: &str) -> Result<Self> {
         let invalid = || Error::Invalid("invalid reference format".into());
+        if text.len() == 64 && is_hex(text) {
+            let words = format!("invalid repository name ({text}), cannot specify 64-byte hexadecimal strings");
+            return Err(Error::Invalid(words));
+        }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) if is_digest(digest) => (rest, Some(digest.to_owned())),
             Some(_) => return Err(invalid()),
@@ -43,7 +48,12 @@ impl Reference {
             return Err(invalid());
         }
         let (registry, repository) = match name.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest.to_owned()),
+            // A namespace has no capitals: with one it must be a host.
+            Some((first, rest))
+                if first.contains(['.', ':']) || first == "localhost" || first.contains(char::is_uppercase) =>
+            {
+                (first, rest.to_owned())
+            }
             _ => (DEFAULT_REGISTRY, name.to_owned()),
         };
         let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
@@ -56,8 +66,12 @@ impl Reference {
             let words = format!("invalid reference format: repository name ({repository}) must be lowercase");
             return Err(Error::Invalid(words));
         }
-        if !repository.split('/').all(is_component) {
+        if !is_host(registry) || !repository.split('/').all(is_component) {
             return Err(invalid());
+        }
+        if repository.len() > MOST_NAME_BYTES {
+            let words = format!("repository name must not be more than {MOST_NAME_BYTES} characters");
+            return Err(Error::Invalid(words));
         }
         let tag = tag.or_else(|| digest.is_none().then(|| "latest".into()));
         Ok(Self { registry: registry.into(), repository, tag, digest })
@@ -68,9 +82,9 @@ impl Reference {
         format!("{}/{}", self.registry, self.repository)
     }
 
-    /// `docker.io/library/nginx:latest`.
+    /// `docker.io/library/nginx:latest`; nothing when a digest says which of the tag's images it is.
     pub fn tagged(&self) -> Option<String> {
-        self.tag.as_ref().map(|tag| format!("{}:{tag}", self.name()))
+        self.tag.as_ref().filter(|_| self.digest.is_none()).map(|tag| format!("{}:{tag}", self.name()))
     }
 
     /// As docker shows it: without `docker.io/library/`.
@@ -112,6 +126,26 @@ fn is_tag(tag: &str) -> bool {
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
+/// A name of letters, digits and inner hyphens between dots, or an IPv6 address in brackets, and a port perhaps.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    let label = |label: &str| {
+        let ends = |end: Option<u8>| end.is_some_and(|b| b.is_ascii_alphanumeric());
+        ends(label.bytes().next())
+            && ends(label.bytes().next_back())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let named = match address {
+        Some(address) => !address.is_empty() && address.bytes().all(|b| b.is_ascii_hexdigit() || b == b':'),
+        None => name.split('.').all(label),
+    };
+    named && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// Lower-case letters and digits, with single separators (`.`, `_`, `__`, any number of `-`) between them.
 fn is_component(part: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
@@ -137,6 +171,9 @@ mod tests {
             ("localhost/a", "localhost/a:latest".to_owned()),
             ("host:5000/a/b:v1", "host:5000/a/b:v1".to_owned()),
             ("ghcr.io/a__b/c-d.e", "ghcr.io/a__b/c-d.e:latest".to_owned()),
+            ("Foo/bar", "Foo/bar:latest".to_owned()),
+            ("[2001:db8::1]:5000/a", "[2001:db8::1]:5000/a:latest".to_owned()),
+            ("[::1]/a", "[::1]/a:latest".to_owned()),
             (&format!("nginx@{digest}"), format!("docker.io/library/nginx@{digest}")),
             (&format!("nginx:1@{digest}"), format!("docker.io/library/nginx:1@{digest}")),
         ];
@@ -147,13 +184,42 @@ mod tests {
 
     #[test]
     fn what_docker_refuses_is_refused() {
-        let refusal = |text| Reference::parse(text).expect_err(text).to_string();
-        for text in ["", ":tag", "a:", "a@sha256:abc", "-a", "a//b", "a b", "a:-x", "a_-b", "a___b", "ab/"] {
+        let refusal = |text: &str| Reference::parse(text).expect_err(text).to_string();
+        for text in [
+            "",
+            ":tag",
+            "a:",
+            "a@sha256:abc",
+            "-a",
+            "a//b",
+            "a b",
+            "a:-x",
+            "a_-b",
+            "a___b",
+            "ab/",
+            "-h.x/a",
+            "a..b/c",
+            "h:x/a",
+            "h:/a",
+            "[::1/a",
+        ] {
             assert_eq!(refusal(text), "invalid reference format", "{text:?}");
         }
-        for (text, named) in [("Uppercase:tag", "library/Uppercase"), ("Not An Image", "library/Not An Image")] {
+        let capitals = [
+            ("Uppercase:tag", "library/Uppercase"),
+            ("Not An Image", "library/Not An Image"),
+            ("foo/Bar", "foo/Bar"),
+            ("Foo/Bar", "Bar"),
+            ("test:5000/Uppercase/lowercase:tag", "Uppercase/lowercase"),
+        ];
+        for (text, named) in capitals {
             let expected = format!("invalid reference format: repository name ({named}) must be lowercase");
             assert_eq!(refusal(text), expected);
         }
+        let hex = "0f".repeat(32);
+        let words = format!("invalid repository name ({hex}), cannot specify 64-byte hexadecimal strings");
+        assert_eq!(refusal(hex.as_str()), words);
+        let long = "a".repeat(256);
+        assert_eq!(refusal(format!("h.x/{long}").as_str()), "repository name must not be more than 255 characters");
     }
 }
