@@ -12,7 +12,7 @@ use crate::kind::Kind;
 use crate::kinds;
 
 /// Counts changes in how documents are made. Clients keep a document for as long as its hash stays.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// `/openapi/v3`: a relative URL with a hash for each group version.
 pub fn v3_index() -> Value {
@@ -136,6 +136,21 @@ mod tests {
     }
 
     #[test]
+    fn closed_sets_are_of_fields_that_there_are() {
+        let document: Value = serde_json::from_slice(&v2()).expect("JSON");
+        let lines: Vec<&str> = schemas::ENUMS.lines().collect();
+        assert!(lines.is_sorted());
+        for line in lines {
+            let (field, values) = line.split_once(' ').expect("a field and its values");
+            let (name, field) = field.rsplit_once('.').expect("a type and a field");
+            let property = &document["definitions"][name]["properties"][field];
+            let holders = [property, &property["items"], &property["additionalProperties"]];
+            let found = holders.iter().find_map(|holder| holder.get("enum"));
+            assert_eq!(found, Some(&json!(values.split(',').collect::<Vec<_>>())), "{line}");
+        }
+    }
+
+    #[test]
     fn kubectl_finds_what_it_computes_its_patches_from() {
         let core = document("api/v1");
         let schemas = &core["components"]["schemas"];
@@ -153,6 +168,10 @@ mod tests {
         let security = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["securityContext"];
         assert_eq!(security["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.core.v1.PodSecurityContext");
         assert_eq!(schemas["io.k8s.api.core.v1.ObjectReference"]["x-kubernetes-map-type"], "atomic");
+
+        let spec = &schemas["io.k8s.api.core.v1.ServiceSpec"]["properties"];
+        assert_eq!(spec["type"]["enum"], json!(["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]));
+        assert_eq!(spec["ipFamilies"]["items"]["enum"], json!(["", "IPv4", "IPv6"]));
 
         let required = |name: &str| schemas[format!("io.k8s.api.core.v1.{name}")]["required"].clone();
         assert_eq!(required("LocalObjectReference"), Value::Null);

@@ -1,6 +1,9 @@
 //! Component schemas: the generated ones, with what they lack added (merge keys, list types, group-version-kinds) and
 //! with lists of every kind.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Status};
 use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
@@ -9,6 +12,8 @@ use crate::kind::Kind;
 use crate::merge;
 
 const GVK: &str = "x-kubernetes-group-version-kind";
+/// Type and field, and the values that it may have, as Kubernetes 1.36 has them. Sorted.
+pub(super) const ENUMS: &str = include_str!("enums.txt");
 pub(super) const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
@@ -56,8 +61,6 @@ pub(super) fn of(kinds: &[&'static Kind], prefix: &str) -> Components {
         names.push((kind.kind, name.to_owned()));
         let Some(schema) = schemas.get_mut(name).and_then(Value::as_object_mut) else { continue };
         let gvk = |kind_name: &str| json!({ "group": kind.group, "version": kind.version, "kind": kind_name });
-        // Generated for clients, which always have it; upstream requires no metadata of a request.
-        relax(schema, "metadata");
         // A schema may serve two kinds' entries: each is listed.
         match schema.entry(GVK).or_insert_with(|| json!([])) {
             Value::Array(listed) if !listed.contains(&gvk(kind.kind)) => listed.push(gvk(kind.kind)),
@@ -106,6 +109,10 @@ fn complete(name: &str, schema: &mut Value, prefix: &str) {
     if merge::is_atomic(name) {
         fields.insert("x-kubernetes-map-type".into(), "atomic".into());
     }
+    // Generated for clients, which always have it; upstream requires it of one kind alone.
+    if name != "io.k8s.api.core.v1.Event" {
+        relax(fields, "metadata");
+    }
     if NAMED_AT_WILL.binary_search(&name).is_ok() {
         relax(fields, "name");
     }
@@ -126,7 +133,23 @@ fn relax(schema: &mut Map<String, Value>, field: &str) {
     }
 }
 
+/// The values that the field may have, where they are a closed set.
+fn values(name: &str, field: &str) -> Option<Vec<&'static str>> {
+    static BY_FIELD: LazyLock<HashMap<&str, &str>> =
+        LazyLock::new(|| ENUMS.lines().filter_map(|line| line.split_once(' ')).collect());
+    Some(BY_FIELD.get(format!("{name}.{field}").as_str())?.split(',').collect())
+}
+
 fn annotate(name: &str, field: &str, property: &mut Map<String, Value>) {
+    if let Some(values) = values(name, field) {
+        let part = ["items", "additionalProperties"].into_iter().find(|part| property.contains_key(*part));
+        let holder = part.and_then(|part| property.get_mut(part)?.as_object_mut());
+        let values = json!(values);
+        match holder {
+            Some(part) => part.insert("enum".into(), values),
+            None => property.insert("enum".into(), values),
+        };
+    }
     let is_list = property.get("type").and_then(Value::as_str) == Some("array");
     let Some(merge) = merge::of_field(name, field) else {
         if is_list {
