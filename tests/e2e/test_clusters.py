@@ -421,6 +421,12 @@ def test_a_full_disk(host, tmp_path, size):
     assert "There is no cluster" in cluster.tug("delete")
 
 
+def test_nothing_is_needed_but_glibc():
+    done = subprocess.run(["readelf", "--dynamic", program()], capture_output=True, text=True, check=True)
+    needed = {line.split("[")[1].split(".so")[0] for line in done.stdout.splitlines() if "(NEEDED)" in line}
+    assert needed <= {"libc", "libm", "libpthread", "libdl", "librt", "ld-linux-x86-64", "ld-linux-aarch64"}
+
+
 def test_completion_and_version():
     assert tug("version").startswith("tug ") and "Kubernetes v1.36." in tug("version")
     assert "_tug()" in tug("completion", "bash")
