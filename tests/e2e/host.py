@@ -46,12 +46,14 @@ class Host:
             "routes": "ip route show table all type unicast",
             "firewall": "nft list ruleset",
             # The real host's own, which other tests may have in their folders, come and go.
-            "mounts": "cut -d' ' -f2,3 /proc/mounts | grep -v ^/tmp/ | sort",
+            "mounts": "cut -d' ' -f2,3 /proc/mounts | grep -v ^/tmp/ || true",
             "processes": "exec cat /proc/[0-9]*/comm",
-            "files": "find /run /etc /var/lib -mindepth 2 -newer /run/up -path '*tug*' | sort",
+            "files": "find /run /etc /var/lib -mindepth 2 -newer /run/up -path '*tug*'",
             "namespaces": "ls /run/netns 2>&1 || true",
         }
-        return {what: self.run("sh", "-c", look) for what, look in looks.items()}
+        state = {what: self.run("sh", "-c", look) for what, look in looks.items()}
+        # These come in the order of their numbers as texts, or of their making.
+        return state | {what: sorted(state[what].splitlines()) for what in ["mounts", "processes", "files"]}
 
     def close(self):
         self.process.kill()
