@@ -8,17 +8,26 @@ use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
 
+const POLLIN: i16 = 1;
 static STOPPING: AtomicBool = AtomicBool::new(false);
 static SICK: AtomicBool = AtomicBool::new(false);
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
+#[repr(C)]
+struct Poll {
+    descriptor: i32,
+    events: i16,
+    found: i16,
+}
+
 unsafe extern "C" {
     fn signal(number: i32, handler: extern "C" fn(i32)) -> usize;
+    fn poll(descriptors: *mut Poll, count: u64, milliseconds: i32) -> i32;
 }
 
 extern "C" fn stop(_: i32) {
@@ -39,18 +48,23 @@ fn main() {
         }
     });
     let listener = TcpListener::bind(format!("0.0.0.0:{port}")).expect("the TCP port is free");
+    listener.set_nonblocking(true).expect("a socket can be so");
     println!("listening on {port}");
-    thread::spawn(move || {
-        for connection in listener.incoming().flatten() {
+    loop {
+        // What the kernel has accepted is served, also after the signal.
+        while let Ok((connection, _)) = listener.accept() {
             OPEN.fetch_add(1, Ordering::SeqCst);
             thread::spawn(move || {
                 serve(connection);
                 OPEN.fetch_sub(1, Ordering::SeqCst);
             });
         }
-    });
-    while !STOPPING.load(Ordering::SeqCst) || OPEN.load(Ordering::SeqCst) > 0 {
-        thread::sleep(Duration::from_millis(20));
+        if STOPPING.load(Ordering::SeqCst) && OPEN.load(Ordering::SeqCst) == 0 {
+            break;
+        }
+        let mut listening = Poll { descriptor: listener.as_raw_fd(), events: POLLIN, found: 0 };
+        // SAFETY: one well-formed entry. It returns early for a connection and for the signal.
+        unsafe { poll(&mut listening, 1, 20) };
     }
     println!("stopped");
 }
