@@ -1,5 +1,6 @@
-//! Forgetting UDP flows that were translated to an endpoint that is gone: as long as a client keeps sending, the kernel
-//! would keep translating to it.
+//! What the kernel remembers of connections through this namespace: whether any is being made to a pod, and forgetting
+//! UDP flows that were translated to an endpoint that is gone, for as long as a client keeps sending, the kernel would
+//! keep translating to it.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +14,12 @@ const IPV4: u8 = libc::AF_INET as u8;
 const HEADER: usize = 4;
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const PROTOCOL_INFO: u16 = 4;
 const UDP: u8 = libc::IPPROTO_UDP as u8;
+const TCP: u8 = libc::IPPROTO_TCP as u8;
+/// Until the other side has answered, and until that answer has been.
+const SYN_SENT: u8 = 1;
+const SYN_RECV: u8 = 2;
 
 /// An address and a port.
 pub type End = (Ipv4Addr, u16);
@@ -25,6 +31,27 @@ pub struct UdpFlow {
     pub destination: End,
     /// Who answers: the endpoint that the flow was translated to.
     pub reply_source: End,
+}
+
+/// Whether a TCP connection to this address has begun and isn't established yet.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn is_connecting(to: Ipv4Addr) -> Result<bool> {
+    let mut socket = Socket::netfilter().step(|| "opening conntrack".into())?;
+    let header = [IPV4, 0, 0, 0];
+    let listed = socket.dump(SUBSYSTEM | GET, &header, &Attributes::new()).step(|| "listing conntrack".into())?;
+    Ok(listed.iter().filter_map(|flow| connecting_to(flow.payload.get(HEADER..)?)).any(|address| address == to))
+}
+
+/// Where the connection leads, if it is one that isn't established yet.
+fn connecting_to(body: &[u8]) -> Option<Ipv4Addr> {
+    let (protocol, (address, _), _) = ends(attribute(body, TUPLE_REPLY)?)?;
+    if protocol != TCP {
+        return None;
+    }
+    let state = attribute(attribute(attribute(body, PROTOCOL_INFO)?, 1)?, 1)?;
+    matches!(state, [SYN_SENT | SYN_RECV, ..]).then_some(address)
 }
 
 /// As [`forget_udp`], for callers who have done their work already: a flow that isn't forgotten times out within

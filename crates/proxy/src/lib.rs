@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ use services::PortRules;
 /// After a refusal of the kernel; doubled up to [`RETRY_MOST`].
 const RETRY_LEAST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(30);
+/// How long a connection may take that is being made while its pod is told to stop: some round trips.
+const CONNECTING: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -104,22 +106,23 @@ impl Proxy {
     }
 
     /// Returns once the kernel sends no new connection to this pod's address: the newest EndpointSlices seen list it
-    /// nowhere as ready, and the rules say so too. At once for an address that they don't know.
+    /// nowhere as ready, the rules say so too, and connections that were being made are made. At once for an address
+    /// that nothing leads to.
     ///
-    /// Call it after the pod got its `deletionTimestamp`. The endpoint slice controller then marks its endpoints as
-    /// terminating; until that is seen here, this waits, for as long as that takes: the caller bounds it by the pod's
-    /// grace period. A pod that became ready so shortly before its deletion that no EndpointSlice lists it yet is not
-    /// known here; one might list it for a moment afterwards, until the controller catches up. The node's own address
-    /// is the address of all host-network pods: for it this returns at once.
-    pub async fn dropped(&self, address: IpAddr) {
+    /// Call it after the pod got its `deletionTimestamp`, with the pod as it was then. The endpoint slice controller
+    /// marks its endpoints as terminating; until that is seen here, this waits, for as long as that takes: the caller
+    /// bounds it by the pod's grace period. The node's own address is the address of all host-network pods: for it this
+    /// returns at once.
+    pub async fn dropped(&self, pod: &Pod, address: IpAddr) {
         let IpAddr::V4(address) = address else { return };
-        if address == self.config.node_ip {
+        let leads_there = || self.shared.seen.lock().leads_to(pod, address);
+        if address == self.config.node_ip || !leads_there() {
             return;
         }
         let mut progress = self.shared.progress.subscribe();
         loop {
             let Progress { seen, .. } = *progress.borrow_and_update();
-            if self.shared.seen.lock().is_ready(address) {
+            if leads_there() {
                 if progress.changed().await.is_err() {
                     return;
                 }
@@ -128,9 +131,13 @@ impl Proxy {
             if progress.wait_for(|progress| progress.applied >= seen).await.is_err() {
                 return;
             }
-            if !self.shared.seen.lock().is_ready(address) {
-                return;
+            if !leads_there() {
+                break;
             }
+        }
+        // A client that has gone away amid it leaves a connection that will never be made.
+        if tokio::time::timeout(CONNECTING, connected(address)).await.is_err() {
+            tracing::debug!(%address, "connections were still being made");
         }
     }
 
@@ -166,6 +173,20 @@ impl Shared {
             drop(seen);
             shared.progress.send_modify(|progress| progress.seen = progress.seen.max(generation));
         });
+    }
+}
+
+/// Returns once no connection to the address is being made. The kernel tells of single connections only to those who
+/// listen to all of them, so this looks again, after about a round trip.
+async fn connected(address: Ipv4Addr) {
+    const ROUND_TRIP: Duration = Duration::from_millis(1);
+    loop {
+        let looked = tokio::task::spawn_blocking(move || tug_network::conntrack::is_connecting(address)).await;
+        match looked {
+            Ok(Ok(true)) => tokio::time::sleep(ROUND_TRIP).await,
+            Ok(Ok(false)) | Err(_) => return,
+            Ok(Err(error)) => return tracing::warn!(%error, "can't see which connections are being made"),
+        }
     }
 }
 

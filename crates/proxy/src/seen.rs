@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tug_api::{Object, ObjectKey};
 use tug_client::Change;
@@ -79,9 +79,37 @@ impl Seen {
         self.changed.insert(service);
     }
 
-    /// Whether some EndpointSlice lists the address of a pod as ready and not terminating.
-    pub(crate) fn is_ready(&self, address: Ipv4Addr) -> bool {
+    /// Whether some EndpointSlice lists the address of a pod that is being deleted as ready and not terminating, or might
+    /// still do so: a pod that was ready is in a slice of each Service that selects it, and as long as that doesn't call
+    /// it terminating, the controller hasn't seen its deletion.
+    pub(crate) fn leads_to(&self, pod: &Pod, address: Ipv4Addr) -> bool {
         self.ready.contains_key(&address)
+            || (was_ready(pod) && self.selecting(pod).any(|service| !self.is_terminating(service, address)))
+    }
+
+    /// Services with an address of their own that select the pod.
+    fn selecting<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a ObjectKey> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let labels = pod.metadata.labels.as_ref();
+        let has = move |(name, value): (&String, &String)| labels.and_then(|labels| labels.get(name)) == Some(value);
+        let selects = move |service: &Service| {
+            let Some(spec) = &service.spec else { return false };
+            let is_elsewhere = spec.type_.as_deref() == Some("ExternalName");
+            let is_headless = spec.cluster_ip.as_deref() == Some("None");
+            let selector = spec.selector.as_ref().filter(|selector| !selector.is_empty());
+            !is_elsewhere && !is_headless && selector.is_some_and(|selector| selector.iter().all(has))
+        };
+        let services = self.services.iter().filter(move |(key, _)| key.namespace == namespace);
+        services.filter(move |(_, service)| selects(service)).map(|(key, _)| key)
+    }
+
+    fn is_terminating(&self, service: &ObjectKey, address: Ipv4Addr) -> bool {
+        let address = address.to_string();
+        let mut endpoints = self.slices(service).flat_map(|slice| slice.endpoints.iter().flatten());
+        endpoints.any(|endpoint| {
+            let terminating = endpoint.conditions.as_ref().and_then(|conditions| conditions.terminating);
+            terminating == Some(true) && endpoint.addresses.contains(&address)
+        })
     }
 
     pub(crate) fn take_changed(&mut self) -> HashSet<ObjectKey> {
@@ -101,6 +129,13 @@ impl Seen {
     pub(crate) fn slices(&self, service: &ObjectKey) -> impl Iterator<Item = &EndpointSlice> {
         self.slices.get(service).into_iter().flat_map(BTreeMap::values).map(|slice| &**slice)
     }
+}
+
+/// Whether the pod was ready when it was deleted.
+fn was_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let is_ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    is_ready && pod.metadata.deletion_timestamp.is_some()
 }
 
 /// The Service that a slice belongs to.

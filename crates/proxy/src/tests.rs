@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::net::{SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, bind, listen, socket};
 use serde_json::{Value, json};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tug_api::{Object, ObjectKey};
@@ -323,16 +326,22 @@ fn an_address_is_dropped_once_no_new_connection_goes_to_it() {
     runtime.spawn(async move { sender.send(Arc::new(Proxy::start(cluster, config()).await.expect("starts"))) });
     let proxy = receiver.recv().expect("started");
     // Runs a future in the node, and says when it is done.
-    let run = |address: &str| {
+    let run_for = |labels: Value, address: &str| {
         let (sender, receiver) = std::sync::mpsc::channel();
         let (proxy, address) = (proxy.clone(), address.parse().expect("an address"));
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"namespace": "default", "labels": labels, "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }))
+        .expect("a pod");
         runtime.spawn(async move {
             proxy.synced().await;
-            proxy.dropped(address).await;
+            proxy.dropped(&pod, address).await;
             sender.send(()).expect("the test waits");
         });
         receiver
     };
+    let run = |address: &str| run_for(json!({}), address);
 
     let send = |to: &tokio::sync::mpsc::UnboundedSender<SourceEvent>, event| to.send(event).expect("followed");
     send(&services, SourceEvent::Restart);
@@ -363,6 +372,46 @@ fn an_address_is_dropped_once_no_new_connection_goes_to_it() {
     let none = slice("web", &[("10.244.0.2", "st"), ("10.244.0.3", "st")]);
     send(&slices, SourceEvent::Applied(object(&revision(none, 4))));
     last.recv().expect("though it gets connections still, for want of a ready one");
+
+    // One that was ready for so short a time that no slice says so yet: one may still come that does.
+    let late = service("late", 8, json!({"selector": {"app": "late"}}));
+    send(&services, SourceEvent::Applied(object(&revision(late, 5))));
+    run_for(json!({"app": "other"}), "10.244.0.3").recv().expect("no Service has this pod");
+    let key = ObjectKey::new("default", "late");
+    runtime.block_on(async {
+        let mut progress = proxy.shared.progress.subscribe();
+        while proxy.shared.seen.lock().get(&key).is_none() {
+            progress.changed().await.expect("the proxy runs");
+        }
+    });
+    let early = run_for(json!({"app": "late"}), "10.244.0.3");
+    assert!(early.recv_timeout(Duration::from_millis(200)).is_err(), "the controller hasn't seen that it goes");
+    send(&slices, SourceEvent::Applied(object(&revision(slice("late", &[("10.244.0.3", "rs")]), 6))));
+    assert!(early.recv_timeout(Duration::from_millis(200)).is_err(), "it still hasn't");
+    send(&slices, SourceEvent::Applied(object(&revision(slice("late", &[("10.244.0.3", "st")]), 7))));
+    early.recv().expect("now it has");
+}
+
+/// What waits to be accepted is made; what isn't even that is being made.
+#[test]
+fn connections_that_are_being_made_are_seen() {
+    let node = Node::new();
+    let address = Ipv4Addr::new(10, 244, 0, 2);
+    let is_connecting = || node.node.run(|| tug_network::conntrack::is_connecting(address).expect("seen"));
+    let listener = node.a.run(|| {
+        let listener = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None).expect("a socket");
+        bind(listener.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, 9090)).expect("a free port");
+        listen(&listener, Backlog::new(0).expect("none")).expect("it listens");
+        listener
+    });
+    let target = SocketAddrV4::new(address, 9090).into();
+    let connect = || node.node.run(|| TcpStream::connect_timeout(&target, Duration::from_millis(100)));
+    assert!(!is_connecting());
+    let waits = connect().expect("there is room for one");
+    assert!(!is_connecting());
+    connect().expect_err("and for no other");
+    assert!(is_connecting());
+    drop((waits, listener));
 }
 
 fn revision(mut object: Value, revision: u64) -> Value {

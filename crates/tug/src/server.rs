@@ -276,8 +276,8 @@ struct ProxyDrains(Arc<Proxy>);
 
 #[async_trait]
 impl Drained for ProxyDrains {
-    async fn drained(&self, _pod: &Pod, address: IpAddr) {
-        self.0.dropped(address).await;
+    async fn drained(&self, pod: &Pod, address: IpAddr) {
+        self.0.dropped(pod, address).await;
     }
 }
 
