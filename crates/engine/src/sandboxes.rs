@@ -220,7 +220,7 @@ impl Engine {
         // A shim that does not answer is dead: what it held is killed below.
         if let Ok(shutdown) = Call::ask(&dir, &Request::Shutdown, &[]).await {
             // One whose containers do not die, in a system call that does not end, is found out below.
-            let _ = tokio::time::timeout(SHUTDOWN, shutdown.reply()).await;
+            let _ = tokio::time::timeout(SHUTDOWN, async { while shutdown.reply().await.is_some() {} }).await;
         }
         sandbox.status.lock().ready = false;
         self.end_containers(id).await;
@@ -371,7 +371,13 @@ async fn half_started_is_over(dir: &Path) {
 /// Starts the shim and waits until it holds the namespaces and answers.
 async fn spawn_shim(program: &Path, dir: &Path, log: File) -> Result<()> {
     let failed = |message: String| Error::Failed { step: "start the sandbox's shim", message };
-    let mut child = Command::new(program)
+    // What it is run by gives a process its name, until it can take one itself.
+    let link = dir.join("tug-shim");
+    match std::os::unix::fs::symlink(program, &link) {
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(err.to_string())),
+        _ => {}
+    }
+    let mut child = Command::new(&link)
         .arg0("tug-shim")
         .arg("shim")
         .arg("--dir")

@@ -219,6 +219,22 @@ async fn a_dead_shim_takes_its_sandbox_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shim_is_named_before_it_runs() {
+    let script = |dir: &std::path::Path| {
+        let (script, shim) = (dir.join("exe"), common::shim());
+        let tell = format!("read name < /proc/$$/comm; echo $name > {}", dir.join("named").display());
+        let text = format!("#!/bin/sh\n{tell}\nexec {} \"$@\"\n", shim.display());
+        std::fs::write(&script, text).expect("writing");
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+        script
+    };
+    let node = Node::with_program(script).await;
+    node.sandbox("named").await;
+    assert_eq!(std::fs::read_to_string(node.path().join("named")).expect("written"), "tug-shim\n");
+    node.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_leave_nothing() {
     let node = Node::with_busybox().await;
     let one = async |number: usize| {

@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, sethostname, setsid};
 
+use crate::launch::named_program;
 use crate::record::{Machine, load};
 use crate::{During, Error, Result, cgroups, mounts};
 
@@ -136,7 +137,7 @@ fn release_control() -> Result<()> {
 }
 
 fn start(machine: &Machine) -> Result<Child> {
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Command::new(named_program(Path::new("/run/tug"))?);
     command.args(&machine.program.args).stdin(Stdio::null());
     // SAFETY: between fork and exec it only sets the signal mask, which is async-signal-safe.
     unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };

@@ -4,9 +4,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::record::Machine;
@@ -38,6 +38,17 @@ impl Launched {
     }
 }
 
+/// A link to this program in `directory`: what it is run by gives a process its name, until it can take one itself.
+pub(crate) fn named_program(directory: &Path) -> Result<PathBuf> {
+    let link = directory.join("tug");
+    match symlink("/proc/self/exe", &link) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+    .during(format!("making {}", link.display()))?;
+    Ok(link)
+}
+
 /// Writes the record, prepares the machine's files and starts its PID 1 from this very program.
 ///
 /// Blocks for some milliseconds. The network namespace `/proc/<pid>/ns/net` is there when it returns.
@@ -53,7 +64,7 @@ pub fn launch(machine: &mut Machine) -> Result<Launched> {
     let (control, theirs) = UnixStream::pair().during("making the control socket")?;
     let log = open_log(machine)?;
     let errors = log.try_clone().during("opening the machine's log")?;
-    let mut launcher = Command::new("/proc/self/exe")
+    let mut launcher = Command::new(named_program(&paths.run)?)
         .args([INIT_COMMAND, &machine.name])
         .envs(&machine.program.env)
         .current_dir("/")

@@ -29,11 +29,16 @@ pub struct Node {
 
 impl Node {
     pub async fn new() -> Self {
+        Self::with_program(|_| shim()).await
+    }
+
+    /// `program` gets a directory of its own.
+    pub async fn with_program(program: impl FnOnce(&Path) -> PathBuf) -> Self {
         install_crypto();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::Builder::new().prefix("tug-engine-").tempdir().expect("a temporary directory");
         let name = format!("/tug-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let config = config(dir.path(), &name);
+        let config = Config { program: program(dir.path()), ..config(dir.path(), &name) };
         let engine = Engine::open(config.clone()).await.expect("an engine on empty directories");
         Node { engine, config, dir }
     }
