@@ -112,8 +112,14 @@ impl Engine {
         self.containers.lock().values().map(|container| container.now()).collect()
     }
 
+    /// Those of one sandbox. Others' statuses, which may be many and long, are not copied for it.
+    pub fn containers_in(&self, sandbox: &str) -> Vec<ContainerStatus> {
+        let containers = self.containers.lock();
+        containers.values().filter(|container| container.is_in(sandbox)).map(|container| container.now()).collect()
+    }
+
     pub(crate) fn containers_of(&self, sandbox: &str) -> Vec<String> {
-        self.containers().into_iter().filter(|status| status.sandbox == sandbox).map(|status| status.id).collect()
+        self.containers_in(sandbox).into_iter().map(|status| status.id).collect()
     }
 
     pub(crate) fn container_cgroup(&self, status: &ContainerStatus) -> Result<String> {

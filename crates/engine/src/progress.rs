@@ -50,6 +50,10 @@ impl Container {
     pub fn now(&self) -> ContainerStatus {
         self.status.borrow().clone()
     }
+
+    pub fn is_in(&self, sandbox: &str) -> bool {
+        self.status.borrow().sandbox == sandbox
+    }
 }
 
 /// Made once, and synced: what the container is.

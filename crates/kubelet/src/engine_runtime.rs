@@ -131,9 +131,7 @@ impl Runtime for EngineRuntime {
     }
 
     fn containers(&self, sandbox: &str) -> Vec<ContainerStatus> {
-        let mut containers = self.engine.containers();
-        containers.retain(|container| container.sandbox == sandbox);
-        containers
+        self.engine.containers_in(sandbox)
     }
 
     fn image(&self, reference: &str) -> Option<ImageInfo> {
