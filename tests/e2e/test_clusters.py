@@ -147,6 +147,24 @@ def test_delete_leaves_nothing(host, tmp_path):
     assert "contexts: []" in (tmp_path / "home/kubeconfig").read_text().replace("contexts: null", "contexts: []")
 
 
+def test_the_first_of_two_clusters_goes_first(host, tmp_path):
+    """What was made on the host for both stays until the second goes: it is what the second's own is mounted on."""
+    first, second = (Cluster(name, tmp_path / name, host.enter) for name in ["first", "second"])
+    host.run("sh", "-c", "rmdir /etc/cni /etc/tug 2>/dev/null; true")
+    before = host.state()
+    first.start()
+    try:
+        second.start()
+        first.delete()
+        assert "config.yaml" in second.ssh("ls /etc/tug")
+        mounted = second.ssh("cut -d' ' -f2 /proc/self/mounts").split()
+        assert {"/etc/tug", "/etc/cni", "/opt/cni", "/var/log/pods", "/var/log/containers"} <= set(mounted)
+    finally:
+        first.delete()
+        second.delete()
+    unchanged(host, before)
+
+
 def test_a_killed_machine_is_cleaned_up_by_the_next_start(host, tmp_path):
     cluster = Cluster("fallen", tmp_path / "home", host.enter)
     before = host.state()

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::record::Machine;
+use crate::record::{Machine, hold_still, load};
 use crate::{During, Error, Result, cgroups, mounts};
 
 /// Name of the hidden subcommand that becomes PID 1; its one argument is the machine's name.
@@ -54,10 +54,16 @@ pub(crate) fn named_program(directory: &Path) -> Result<PathBuf> {
 /// Blocks for some milliseconds. The network namespace `/proc/<pid>/ns/net` is there when it returns.
 pub fn launch(machine: &mut Machine) -> Result<Launched> {
     let paths = machine.paths();
+    let still = hold_still()?;
+    if let Some(saved) = load(&machine.name)? {
+        // Another machine that went meanwhile may have handed its own over.
+        machine.made_directories = saved.made_directories;
+    }
     make_private(&paths.state)?;
     fs::create_dir_all(&paths.run).during(format!("making {}", paths.run.display()))?;
     mounts::prepare(machine)?;
     machine.save()?;
+    drop(still);
     // Those of a run whose PID 1 was killed: a v2 cgroup that has children takes no process.
     cgroups::remove(&machine.name)?;
 

@@ -118,6 +118,16 @@ impl Machine {
     }
 }
 
+/// While the result lives no other process adds or removes a machine, or the directories that machines share.
+pub(crate) fn hold_still() -> Result<fs::File> {
+    // A directory that is there before the first machine and after the last.
+    let held = fs::File::open("/run").during("opening /run")?;
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(io::Error::from)
+        .during("locking /run")?;
+    Ok(held)
+}
+
 /// Reads one machine's record; `None` when there is no such machine.
 ///
 /// # Errors

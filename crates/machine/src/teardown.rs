@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use crate::record::{Machine, Paths};
+use crate::record::{Machine, Paths, hold_still, list, load};
 use crate::{During, Result, cgroups};
 
 /// Longer than PID 1 gives its own processes.
@@ -34,15 +34,21 @@ pub fn stop(machine: &Machine) -> Result<()> {
 /// Stops the machine and forgets it: state, images, volumes, and the mount points that were made for it.
 pub fn remove(machine: &Machine) -> Result<()> {
     stop(machine)?;
-    forget(&machine.paths(), &machine.made_directories)
+    let _still = hold_still()?;
+    let mut made = machine.made_directories.clone();
+    // What another machine has handed over since, too.
+    made.extend(load(&machine.name)?.map(|saved| saved.made_directories).unwrap_or_default());
+    forget(&machine.paths(), &made)
 }
 
 /// Removes what a start left that was killed before it wrote the machine's record.
 pub fn remove_unrecorded(name: &str) -> Result<()> {
+    let _still = hold_still()?;
     forget(&Paths::of(name), &[])
 }
 
 fn forget(paths: &Paths, made: &[PathBuf]) -> Result<()> {
+    let made = if hand_over(paths, made)? { &[] } else { made };
     remove_directory(&paths.state)?;
     remove_directory(&paths.run)?;
     let parents = [&paths.state, &paths.run].into_iter().flat_map(|path| path.ancestors().skip(1).take(2));
@@ -53,6 +59,16 @@ fn forget(paths: &Paths, made: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Mount points serve all machines, and go with the last: the kernel takes away what others have mounted on a directory
+/// that is removed. True when there is a machine that has them now.
+fn hand_over(from: &Paths, made: &[PathBuf]) -> Result<bool> {
+    let heir = list()?.into_iter().find(|machine| machine.paths().state != from.state);
+    let Some(mut heir) = heir else { return Ok(false) };
+    heir.made_directories.extend_from_slice(made);
+    heir.save()?;
+    Ok(true)
 }
 
 fn ended(process: &impl AsFd, wait: Option<Duration>) -> io::Result<bool> {
