@@ -33,6 +33,39 @@ def test_empty_dir(kube):
     assert " on /v type tmpfs " in memory and " 16384 " in memory
 
 
+def test_who_takes_too_much_of_the_disk_is_evicted(kube):
+    """In the words of upstream's eviction manager (`localStorageEviction`), trailing blank and all."""
+
+    def taker(megabytes, limit=None, path="/big", **fields):
+        resources = {"limits": {"ephemeral-storage": limit}} if limit else {}
+        fill = f"dd if=/dev/zero of={path} bs=1M count={megabytes} 2>&1; sleep infinity"
+        return container(script=fill, resources=resources, **fields)
+
+    cache = {"volumes": [{"name": "cache", "emptyDir": {"sizeLimit": "1Mi"}}]}
+    mounts = [{"name": "cache", "mountPath": "/cache"}]
+    kube.apply(
+        pod("volume", taker(2, path="/cache/big", volumeMounts=mounts), **cache),
+        pod("layer", taker(2, "1Mi")),
+        pod("log", container(script="yes | head -c 2000000; sleep infinity", resources=taker(0, "1Mi")["resources"])),
+        pod("one-of-two", taker(2, "1Mi"), taker(0, "100Mi", name="other")),
+        pod("modest", taker(2, "10Mi")),
+    )
+    total = "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "
+    messages = {
+        "volume": 'Usage of EmptyDir volume "cache" exceeds the limit "1Mi". ',
+        "layer": total,
+        "log": total,
+        "one-of-two": 'Container main exceeded its local ephemeral storage limit "1Mi". ',
+    }
+    for name, message in messages.items():
+        kube.wait(f"pod {name}", ".status.phase=Failed")
+        status = kube.get("pod", name)["status"]
+        assert (status["reason"], status["message"]) == ("Evicted", message)
+        assert "running" not in status["containerStatuses"][0]["state"]
+        until(lambda: ("Evicted", message) in kube.events(name), "an event says so")  # noqa: B023
+    assert kube.path("pod modest", ".status.phase") == "Running"
+
+
 @pytest.fixture
 def host_folder(tmp_path):
     tmp_path.chmod(0o755)

@@ -20,6 +20,7 @@ use crate::runtime_spec::{self, Surroundings};
 use crate::shim_client::{call, sandbox_dir};
 use crate::signals;
 use crate::spec::*;
+use crate::usage::disk_bytes;
 use crate::users;
 
 /// Docker's code for a container that could not be started.
@@ -326,6 +327,18 @@ impl Engine {
 
     /// # Errors
     /// `NotFound` when it does not run.
+    /// Bytes of the disk that the container's own changes to its image take.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn writable_bytes(&self, id: &str) -> Result<u64> {
+        let layer = Rootfs::new(self.container_dir(id)).changes();
+        blocking(move || {
+            disk_bytes(&layer).map_err(|err| Error::NotFound(format!("no measurements of {}: {err}", layer.display())))
+        })
+        .await
+    }
+
     pub async fn stats(&self, id: &str) -> Result<Stats> {
         let cgroup = self.container_cgroup(&self.entry(id)?.now())?;
         blocking(move || cgroup::stats(&cgroup)).await

@@ -22,6 +22,7 @@ mod seccomp;
 mod shim_client;
 mod signals;
 pub mod spec;
+pub mod usage;
 mod users;
 
 pub use engine::{Engine, Error, Result, Session};

@@ -26,6 +26,11 @@ impl Rootfs {
         self.dir.join("merged")
     }
 
+    /// Where all that differs from the image lies.
+    pub fn changes(&self) -> PathBuf {
+        self.dir.join("diff")
+    }
+
     /// Makes the writable layer.
     pub fn create(&self) -> io::Result<()> {
         for name in ["diff", "work", "merged"] {
@@ -43,7 +48,7 @@ impl Rootfs {
             return Ok(());
         }
         let lower: Vec<String> = layers.iter().map(|layer| escaped(layer)).collect();
-        let (upper, work) = (escaped(&self.dir.join("diff")), escaped(&self.dir.join("work")));
+        let (upper, work) = (escaped(&self.changes()), escaped(&self.dir.join("work")));
         let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
         let mounted = if options.len() <= OPTION_BYTES {
             mount(Some("overlay"), &self.merged(), Some("overlay"), MsFlags::empty(), Some(options.as_str()))
@@ -79,7 +84,7 @@ impl Rootfs {
         for layer in layers {
             fsconfig_set_string(&context, "lowerdir+", layer)?;
         }
-        fsconfig_set_string(&context, "upperdir", self.dir.join("diff"))?;
+        fsconfig_set_string(&context, "upperdir", self.changes())?;
         fsconfig_set_string(&context, "workdir", self.dir.join("work"))?;
         fsconfig_create(&context)?;
         let made = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;

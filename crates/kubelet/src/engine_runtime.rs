@@ -170,6 +170,10 @@ impl Runtime for EngineRuntime {
         Ok(self.engine.stats(id).await?)
     }
 
+    async fn writable_bytes(&self, id: &str) -> Result<u64> {
+        Ok(self.engine.writable_bytes(id).await?)
+    }
+
     fn events(&self) -> broadcast::Receiver<Event> {
         self.engine.events()
     }

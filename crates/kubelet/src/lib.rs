@@ -24,6 +24,7 @@ mod kubelet;
 mod labels;
 mod lease;
 mod lifecycle;
+mod local_storage;
 mod log_files;
 mod node;
 mod pod;

@@ -87,6 +87,15 @@ fn totals(spec: &PodSpec, part: Part) -> Totals {
     total
 }
 
+/// What all containers together may take of the node's disk; `None` if none of them says (upstream's `PodLimits`).
+pub fn ephemeral_storage_limit(spec: &PodSpec) -> Option<Quantity> {
+    let milli = *totals(spec, |resources| &resources.limits).get("ephemeral-storage")?;
+    let containers = spec.containers.iter().chain(pod::init_containers(spec));
+    let said = containers.filter_map(|c| c.resources.as_ref()?.limits.as_ref()?.get("ephemeral-storage")).next()?;
+    let format = tug_api::Quantity::parse(&said.0).ok()?.format();
+    Some(Quantity(tug_api::Quantity::from_value(milli / 1000, format).to_string()))
+}
+
 /// cgroup limits of the whole pod: a limit only where every container has one, or the pod itself (upstream's
 /// `ResourceConfigForPod`).
 pub fn pod_limits(spec: &PodSpec) -> Limits {
@@ -206,6 +215,26 @@ mod tests {
         assert_eq!(limits.cpu_shares, 3072);
         assert_eq!(limits.cpu_quota_micros, 300_000);
         assert_eq!(limits.memory_bytes, 0);
+    }
+
+    #[test]
+    fn the_disks_limit_is_that_of_all_containers_together() {
+        let asks = |limits: &[&str]| -> PodSpec {
+            let limits = limits.iter().map(|limit| match *limit {
+                "" => serde_json::json!({"name": "c"}),
+                limit => serde_json::json!({"name": "c", "resources": {"limits": {"ephemeral-storage": limit}}}),
+            });
+            serde_json::from_value(serde_json::json!({"containers": limits.collect::<Vec<_>>()})).unwrap()
+        };
+        let cases: [(&[&str], _); 4] = [
+            (&[""], None),
+            (&["1Gi"], Some("1Gi")),
+            (&["512Mi", "", "1536Mi"], Some("2Gi")),
+            (&["1M", "1Ki"], Some("1001024")),
+        ];
+        for (limits, expected) in cases {
+            assert_eq!(ephemeral_storage_limit(&asks(limits)).map(|limit| limit.0).as_deref(), expected, "{limits:?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub use tug_engine::spec::{
     Auth, ContainerSpec, ContainerStatus, Event, ExecSpec, Identity, ImageGroups, Limits, Log, LogFormat, LogLine,
     LogOptions, MaskedPaths, Mount, SandboxSpec, SandboxStatus, Seccomp, Size, State, Stats, Stream,
 };
+pub use tug_engine::usage::disk_bytes;
 pub use tug_network::pods::{HostPort, Protocol};
 
 pub type Result<T> = std::result::Result<T, RuntimeError>;
@@ -105,6 +106,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn attach(&self, id: &str, stdin: bool) -> Result<Session>;
     fn logs(&self, id: &str, options: LogOptions) -> Result<BoxStream<'static, Result<LogLine>>>;
     async fn stats(&self, id: &str) -> Result<Stats>;
+    /// Bytes of the disk that the container's own changes to its image take.
+    async fn writable_bytes(&self, id: &str) -> Result<u64>;
     /// A receiver that lags is told so and lists again.
     fn events(&self) -> broadcast::Receiver<Event>;
 }

@@ -17,6 +17,7 @@ use crate::drive::{Delayed, Driven};
 use crate::fields::Addresses;
 use crate::images::Pulls;
 use crate::kubelet::Context;
+use crate::local_storage;
 use crate::pod;
 use crate::probes::{self, Probes};
 use crate::references::PodReferences;
@@ -32,6 +33,8 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// What failed on the node's side is tried again after this, doubled up to a minute.
 pub(crate) const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// The reason for which the eviction manager ends pods.
+const EVICTED: &str = "Evicted";
 const DEADLINE_EXCEEDED: &str = "Pod was active on the node longer than the specified deadline";
 
 /// The newest that is known of a pod.
@@ -75,6 +78,7 @@ pub struct Worker {
     released: bool,
     pub(crate) ended: bool,
     messages: HashMap<String, String>,
+    storage_looked: Option<Instant>,
 }
 
 impl Worker {
@@ -107,6 +111,7 @@ impl Worker {
             released: false,
             ended: false,
             messages: HashMap::new(),
+            storage_looked: None,
             context,
             pod,
             updates,
@@ -156,7 +161,8 @@ impl Worker {
         self.publish().await;
         let renewal = self.tokens.renewal().map(|at| at.saturating_duration_since(Instant::now()));
         let deadline = self.time_left(&spec);
-        [Some(delay), renewal, deadline].into_iter().flatten().min().unwrap_or(LOOK_AGAIN)
+        let storage = local_storage::is_limited(&spec).then_some(local_storage::LOOK);
+        [Some(delay), renewal, deadline, storage].into_iter().flatten().min().unwrap_or(LOOK_AGAIN)
     }
 
     /// A pod that has come to its end, or comes to it now: nothing more is started in it.
@@ -172,6 +178,11 @@ impl Worker {
                 let (reason, message) = ("DeadlineExceeded".to_owned(), DEADLINE_EXCEEDED.to_owned());
                 self.context.recorder.normal(&pod::reference(&self.pod), &reason, &message);
                 self.failure = Some(Failure { reason, message, refused: false });
+            } else if let Some(message) = self.local_storage_excess(spec).await {
+                self.context.recorder.warning(&pod::reference(&self.pod), EVICTED, &message);
+                let records = self.records().await;
+                self.stop(true).all(&records, Duration::ZERO).await;
+                self.failure = Some(Failure { reason: EVICTED.to_owned(), message, refused: false });
             } else {
                 return None;
             }
@@ -202,6 +213,17 @@ impl Worker {
         }
         self.released = true;
         LOOK_AGAIN
+    }
+
+    /// What the pod takes too much of the node's disk with, looked at now and then.
+    async fn local_storage_excess(&mut self, spec: &PodSpec) -> Option<String> {
+        let is_due = self.storage_looked.is_none_or(|at| at.elapsed() >= local_storage::LOOK);
+        if !is_due || !local_storage::is_limited(spec) {
+            return None;
+        }
+        self.storage_looked = Some(Instant::now());
+        let records = self.records().await;
+        local_storage::excess(&self.context, &self.pod, &self.volume_places, &records).await
     }
 
     fn time_left(&self, spec: &PodSpec) -> Option<Duration> {

@@ -1,0 +1,65 @@
+//! What files take of a disk.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// In which `st_blocks` counts, whatever the file system's blocks are.
+const BLOCK_BYTES: u64 = 512;
+
+/// Bytes that a directory and all below it take, on its own file system: blocks, so that holes count for nothing, and
+/// each file once, however many names it has. What is removed meanwhile counts for nothing either.
+///
+/// # Errors
+/// If there is no such directory, or it can't be read.
+pub fn disk_bytes(directory: &Path) -> io::Result<u64> {
+    let top = fs::symlink_metadata(directory)?;
+    let mut bytes = top.blocks() * BLOCK_BYTES;
+    let mut seen = HashSet::new();
+    let mut directories: Vec<PathBuf> = vec![directory.to_owned()];
+    while let Some(path) = directories.pop() {
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path != directory => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.dev() != top.dev()
+                || (metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert(metadata.ino()))
+            {
+                continue;
+            }
+            bytes += metadata.blocks() * BLOCK_BYTES;
+            if metadata.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_counted_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let of = |path: &Path| disk_bytes(path).expect("readable");
+        let empty = of(dir.path());
+        fs::create_dir(dir.path().join("sub")).expect("made");
+        let before = of(dir.path());
+        fs::write(dir.path().join("sub/a"), vec![1; 1 << 20]).expect("written");
+        fs::hard_link(dir.path().join("sub/a"), dir.path().join("b")).expect("linked");
+        std::os::unix::fs::symlink("/", dir.path().join("root")).expect("linked");
+        let hole = fs::File::create(dir.path().join("hole")).expect("made");
+        hole.set_len(1 << 30).expect("stretched");
+        let taken = of(dir.path()) - before;
+        assert!((1 << 20..(1 << 20) + (64 << 10)).contains(&taken), "{empty} {before} {taken}");
+        assert!(disk_bytes(&dir.path().join("gone")).is_err());
+    }
+}
