@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statvfs::statvfs;
 
@@ -76,6 +77,11 @@ pub fn require_space(data_dir: &Path) -> Result<()> {
 pub fn require_overlay(data_dir: &Path) -> Result<()> {
     let place = data_dir.join("overlay-check");
     let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| place.join(name));
+    // A server that was killed here has left its mount.
+    match umount2(&merged, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+        Err(error) => return Err(error).with_context(|| format!("unmounting {}", merged.display())),
+    }
     for directory in [&lower, &upper, &work, &merged] {
         fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     }
@@ -98,4 +104,23 @@ fn loadable(module: &str) -> bool {
     let Ok(release) = fs::read_to_string("/proc/sys/kernel/osrelease") else { return false };
     let index = Path::new("/lib/modules").join(release.trim()).join("modules.dep");
     fs::read_to_string(index).is_ok_and(|index| index.contains(&format!("/{module}.ko")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_server_left_of_its_look_is_no_obstacle() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let place = dir.path().join("overlay-check");
+        let [lower, upper, work, merged] = ["lower", "upper", "work", "merged"].map(|name| place.join(name));
+        for directory in [&lower, &upper, &work, &merged] {
+            fs::create_dir_all(directory).expect("made");
+        }
+        let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        mount(Some("overlay"), &merged, Some("overlay"), MsFlags::empty(), Some(options.as_str())).expect("mounted");
+        require_overlay(dir.path()).expect("it is put right");
+        assert!(!place.exists());
+    }
 }
