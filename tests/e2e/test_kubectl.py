@@ -243,6 +243,50 @@ def resized(screen):
     return screen.match.group(1) == "50 100"
 
 
+def debuggers(kube, name):
+    """States of the containers that were added to a pod, by name."""
+    statuses = kube.get("pod", name)["status"].get("ephemeralContainerStatuses", [])
+    return {status["name"]: status["state"] for status in statuses}
+
+
+def test_debug_on_a_terminal(kube):
+    kube.apply(pod("shop", container(script="sleep 12345")))
+    kube.wait("pod shop", "condition=Ready")
+    screen = kube.terminal("debug", "-it", "shop", "--image=busybox", "--target=main", "-c", "look", "--", "sh")
+    screen.expect("/ # ", timeout=60)
+    screen.send("ps; hostname; tty\r")
+    # The target's processes, in the pod's host name and network, on a terminal of its own.
+    screen.expect("sleep 12345\r\n")
+    screen.expect("shop\r\n/dev/pts/0\r\n")
+    screen.send("exit 3\r")
+    screen.expect(pexpect.EOF)
+    screen.wait()
+    ended = until(lambda: debuggers(kube, "shop")["look"].get("terminated"), "its end is told")
+    assert (ended["exitCode"], ended["reason"]) == (3, "Error")
+    # Another one changes nothing for the first, nor for the pod.
+    kube("debug", "shop", "--image=busybox", "-c", "second", "--", "sh", "-c", "echo seen; exec sleep inf")
+    until(lambda: "running" in debuggers(kube, "shop")["second"], "the second runs")
+    assert kube("logs", "shop", "-c", "second") == "seen\n"
+    assert kube("exec", "shop", "-c", "second", "--", "cat", "/proc/1/cmdline") == "sleep\0inf\0"
+    assert debuggers(kube, "shop")["look"]["terminated"] == ended
+    assert kube("get", "pod", "shop", "--no-headers").split()[1:4] == ["1/1", "Running", "0"]
+    events = kube.get("events", "--field-selector=involvedObject.fieldPath=spec.ephemeralContainers{look}")
+    assert {"Created", "Started"} <= {event["reason"] for event in events}
+    kube("delete", "pod", "shop")
+
+
+def test_debuggers_end_with_their_pod(kube):
+    kube.apply(once("brief", "while [ ! -e /tmp/end ]; do sleep 0.1; done"))
+    kube.wait("pod brief", "condition=Ready")
+    kube("debug", "brief", "--image=busybox", "-c", "lasting", "--", "sleep", "inf")
+    until(lambda: "running" in debuggers(kube, "brief")["lasting"], "it runs")
+    kube("debug", "brief", "--image=nowhere/none", "-c", "absent")
+    until(lambda: "ImagePullBackOff" in str(debuggers(kube, "brief")["absent"]), "its image can't be had")
+    kube.sh("brief", "touch /tmp/end", "-c", "main")
+    kube.wait("pod brief", ".status.phase=Succeeded")
+    assert debuggers(kube, "brief")["lasting"]["terminated"]["exitCode"] == 137
+
+
 def test_copy(kube, tmp_path):
     kube.apply(sleeper("box"))
     kube.wait("pod box", "condition=Ready")

@@ -21,6 +21,8 @@ pub struct Kind {
     /// In discovery's order. Kinds that are asked but not stored (reviews) have only `create`.
     pub verbs: &'static [&'static str],
     pub subresources: &'static [Subresource],
+    /// Parts that are written by subresources of their own, by those subresources' names; `status` isn't among them.
+    pub parts: &'static [(&'static str, ObjectPart)],
     /// k8s-openapi's schema of the kind, descriptions and all: a reference into the generator's definitions.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// Upstream's printer columns, `Name` and `Age` included; cells come from `row`.
@@ -73,6 +75,7 @@ impl Kind {
         namespaced: true,
         verbs: &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
         subresources: &[],
+        parts: &[],
         schema: |_| Schema::default(),
         columns: &[Column::NAME, Column::AGE],
         row: |object, now| vec![name_of(object), age_of(object, now)],
@@ -108,6 +111,14 @@ pub struct StoredAs {
     pub kind: &'static Kind,
     pub to_stored: fn(&mut Value),
     pub from_stored: fn(&mut Value),
+}
+
+/// What a subresource may write of an object.
+pub struct ObjectPart {
+    /// The old object with this part of the new one.
+    pub merge: fn(new: Value, old: &Value) -> Value,
+    /// In place of the kind's own check.
+    pub validate: fn(new: &Value, old: &Value) -> FieldErrors,
 }
 
 /// A subresource: `status`, `scale`, `binding`, `eviction`, `log`, `exec` …

@@ -27,6 +27,8 @@ pub struct Parts<'a> {
     pub volumes: &'a BTreeMap<String, PathBuf>,
     pub image: &'a ImageInfo,
     pub restart_count: i32,
+    /// Id of the container whose processes it sees.
+    pub pid_of: Option<String>,
 }
 
 impl Parts<'_> {
@@ -69,6 +71,7 @@ impl Parts<'_> {
             limits: resources::container_limits(container),
             oom_score_adj: Some(qos::oom_score_adj(self.pod, container, self.context.capacity.memory_bytes)),
             log: Log { format: LogFormat::Cri, path: log, max_bytes: 10 << 20, max_files: 5 },
+            pid_of: self.pid_of.clone(),
             stop_signal: container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.clone()),
             labels: self.labels(container, &termination_file),
             ..ContainerSpec::default()

@@ -49,7 +49,7 @@ impl Worker {
             .containers
             .iter()
             .any(|container| latest(&records, &container.name).0.is_some_and(|record| self.in_this_sandbox(record)));
-        let mut delay = LOOK_AGAIN;
+        let mut delay = self.drive_added(spec, &records).await;
         for container in pod::init_containers(spec) {
             let sidecar = pod::is_sidecar(container);
             if passed && !sidecar {
@@ -96,6 +96,26 @@ impl Worker {
     async fn has_started(&mut self, container: &Container) -> bool {
         let records = self.records().await;
         latest(&records, &container.name).0.is_some_and(|record| record.running() && record.health.started)
+    }
+
+    /// Containers added to look into the pod: started once each, whatever the others do; when to look again.
+    async fn drive_added(&mut self, spec: &PodSpec, records: &[Record]) -> Duration {
+        let mut delay = LOOK_AGAIN;
+        for (container, _) in pod::ephemeral_containers(spec) {
+            let progress = match latest(records, &container.name).0 {
+                Some(record) if record.running() || record.exited() => {
+                    self.waiting.remove(&container.name);
+                    continue;
+                }
+                None if self.count_before(&container) > 0 => continue,
+                // New, or left half-made by an earlier kubelet.
+                _ => self.drive_one(spec, &container, records).await,
+            };
+            if let Progress::Later(wait) = progress {
+                delay = delay.min(wait);
+            }
+        }
+        delay
     }
 
     async fn drive_one(&mut self, spec: &PodSpec, container: &Container, records: &[Record]) -> Progress {
@@ -153,7 +173,9 @@ impl Worker {
     /// Restarts that an API server's status remembers though the runtime has lost the containers.
     fn count_before(&self, container: &Container) -> i32 {
         let status = self.pod.status.as_ref();
-        let lists = status.map(|status| [&status.container_statuses, &status.init_container_statuses]);
+        let lists = status.map(|status| {
+            [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
+        });
         let known = lists.into_iter().flatten().flat_map(|list| list.iter().flatten());
         known
             .into_iter()

@@ -25,6 +25,18 @@ pub fn init_containers(spec: &PodSpec) -> &[Container] {
     spec.init_containers.as_deref().unwrap_or_default()
 }
 
+/// Containers that were added to a running pod to look into it, as containers like any other, each with the name of the
+/// container whose processes it sees.
+pub fn ephemeral_containers(spec: &PodSpec) -> Vec<(Container, Option<String>)> {
+    let all = spec.ephemeral_containers.iter().flatten();
+    all.filter_map(|added| {
+        // Upstream's type is the container's with one field more.
+        let container = serde_json::to_value(added).and_then(serde_json::from_value).ok()?;
+        Some((container, added.target_container_name.clone().filter(|name| !name.is_empty())))
+    })
+    .collect()
+}
+
 /// An init container that keeps running beside the others.
 pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
@@ -89,8 +101,14 @@ pub fn reference(pod: &Pod) -> ObjectReference {
 
 /// What events about one container refer to.
 pub fn container_reference(pod: &Pod, container: &str) -> ObjectReference {
-    let init = pod.spec.as_ref().is_some_and(|spec| init_containers(spec).iter().any(|init| init.name == container));
-    let field = if init { "spec.initContainers" } else { "spec.containers" };
+    let spec = pod.spec.as_ref();
+    let init = spec.is_some_and(|spec| init_containers(spec).iter().any(|init| init.name == container));
+    let added = spec.is_some_and(|spec| spec.ephemeral_containers.iter().flatten().any(|c| c.name == container));
+    let field = match (init, added) {
+        (true, _) => "spec.initContainers",
+        (_, true) => "spec.ephemeralContainers",
+        _ => "spec.containers",
+    };
     ObjectReference { field_path: Some(format!("{field}{{{container}}}")), ..reference(pod) }
 }
 

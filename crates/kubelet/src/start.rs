@@ -8,13 +8,14 @@ use tokio::time::Instant;
 use k8s_openapi::api::core::v1::Container;
 
 use crate::action::Target;
+use crate::admission;
 use crate::container_spec::Parts;
 use crate::images::{self, Puller};
 use crate::lifecycle;
 use crate::log_files;
 use crate::pod;
 use crate::runtime::{ContainerSpec, Sandbox, Seccomp};
-use crate::status::{Record, Waiting};
+use crate::status::{Record, Waiting, latest};
 use crate::worker::Worker;
 
 impl Worker {
@@ -36,6 +37,8 @@ impl Worker {
             context.recorder.warning(&about, "Failed", &format!("Error: {message}"));
             Waiting { reason, message }
         };
+        let pid_of =
+            self.added_to(container, records).map_err(|message| failed("CreateContainerConfigError", message))?;
         let name = container.image.as_deref().unwrap_or("");
         if images::pulls(container, context.runtime.image(name).as_ref()) {
             // A pull may take long: until it is done the pod says how far it is.
@@ -56,6 +59,7 @@ impl Worker {
             volumes: &self.volume_places,
             image: &image,
             restart_count,
+            pid_of,
         };
         let spec = parts.build(container).await.map_err(|message| failed("CreateContainerConfigError", message))?;
         let id = spec.id.clone();
@@ -81,6 +85,23 @@ impl Worker {
         }
         self.post_start(container, &id).await?;
         Ok(id)
+    }
+
+    /// Of a container that was added to the running pod: which one's processes it sees.
+    fn added_to(&self, container: &Container, records: &[Record]) -> Result<Option<String>, String> {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let added = pod::ephemeral_containers(&spec);
+        let Some((_, target)) = added.into_iter().find(|(added, _)| added.name == container.name) else {
+            return Ok(None);
+        };
+        // The others were looked through when the pod was taken in.
+        if let Some(field) = admission::unsupported_in_container(container) {
+            return Err(format!("{field} is not supported by this node"));
+        }
+        let Some(target) = target else { return Ok(None) };
+        let (record, _) = latest(records, &target);
+        let id = record.map(|record| record.status.id.clone());
+        id.map(Some).ok_or_else(|| format!("unable to find target container {target}"))
     }
 
     async fn post_start(&self, container: &Container, id: &str) -> Result<(), Waiting> {

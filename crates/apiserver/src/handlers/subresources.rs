@@ -20,6 +20,7 @@ use crate::status::Status;
 pub async fn answer(call: &Call<'_>, body: Inbound) -> Result<Response<Body>, Status> {
     match (call.info.resource.as_str(), call.info.subresource.as_str()) {
         (_, "status" | "approval") => part(call, body, Part::Status).await,
+        ("pods", "ephemeralcontainers") => part(call, body, Part::Named("ephemeralcontainers")).await,
         (_, "scale") => scale::answer(call, body).await,
         ("pods", "binding") => bind(call, body).await,
         ("pods", "eviction") => evict(call, body).await,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tug_api::apply::Writer;
 use tug_api::field::{FieldError, FieldErrorKind};
+use tug_api::kind::ObjectPart;
 use tug_api::{Kind, Object, ObjectKey, apply, meta};
 use tug_store::{Condition, Write};
 
@@ -22,6 +23,8 @@ pub enum Part {
     Spec,
     /// `status`, with labels and annotations where upstream lets them through.
     Status,
+    /// What the kind's [`tug_api::kind::ObjectPart`] of this subresource's name says.
+    Named(&'static str),
     /// Everything: for subresources that know what they do and for the server's own writes. Not prepared.
     AsGiven,
 }
@@ -69,11 +72,13 @@ impl Registry {
             }
             let _reserved = match part {
                 Part::Spec => self.services.assign(&self.cache, stored, &mut new, Some(&old))?,
-                Part::Status | Part::AsGiven => None,
+                Part::Status | Part::Named(_) | Part::AsGiven => None,
             };
             let mut errors = meta::validate_update(stored, &new, &old);
-            if part == Part::Spec {
-                errors.extend((stored.validate)(&new, Some(&old)));
+            match (part, named(stored, part)) {
+                (Part::Spec, _) => errors.extend((stored.validate)(&new, Some(&old))),
+                (_, Some(own)) => errors.extend((own.validate)(&new, &old)),
+                _ => {}
             }
             if !errors.is_empty() {
                 return Err(Status::invalid(kind, &key.name, errors));
@@ -152,11 +157,18 @@ fn check_identity(kind: &'static Kind, current: &Object, new: &Value) -> Result<
     }
 }
 
+fn named(kind: &'static Kind, part: Part) -> Option<&'static ObjectPart> {
+    let Part::Named(name) = part else { return None };
+    kind.parts.iter().find(|(known, _)| *known == name).map(|(_, own)| own)
+}
+
 /// The old object with the part of the new one that this write may change.
-fn merge_part(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
+fn merge_part(kind: &'static Kind, part: Part, mut new: Value, old: &Value) -> Value {
     let has_status = kind.subresources.iter().any(|sub| sub.name == "status");
     match part {
         Part::AsGiven => new,
+        // A part that the kind doesn't have is nothing of it.
+        Part::Named(_) => named(kind, part).map_or_else(|| old.clone(), |own| (own.merge)(new, old)),
         Part::Spec if !has_status => new,
         Part::Spec => {
             set(&mut new, "status", old.get("status").cloned());

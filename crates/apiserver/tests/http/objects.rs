@@ -301,3 +301,28 @@ async fn unknown_fields_are_told_as_asked() {
     let again = apply().await;
     assert_eq!((again.code.as_u16(), again.warnings.len()), (200, 0), "it says so once, when it is made");
 }
+
+#[tokio::test]
+async fn containers_are_added_to_a_pod_by_their_own_subresource() {
+    let api = Api::start().await;
+    let made = pod(&api, "looked-into").await;
+    let path = format!("{PODS}/looked-into/ephemeralcontainers");
+    let added = |image: &str| json!({ "spec": { "ephemeralContainers": [{ "name": "d", "image": image }] } });
+    let strategic = "application/strategic-merge-patch+json";
+    // What else the patch says is not this subresource's.
+    let mut patch = added("busybox");
+    patch["metadata"] = json!({ "labels": { "a": "b" } });
+    patch["spec"]["nodeName"] = "n".into();
+    let changed = api.patch(&path, strategic, &patch).await.ok();
+    assert_eq!(changed["spec"]["ephemeralContainers"][0]["terminationMessagePath"], "/dev/termination-log");
+    assert_eq!((&changed["spec"]["nodeName"], &changed["metadata"]["labels"]), (&Value::Null, &Value::Null));
+    assert_eq!((&made["metadata"]["generation"], &changed["metadata"]["generation"]), (&json!(1), &json!(2)));
+    assert_eq!(api.get(&path).await.ok(), changed);
+    let refused = api.patch(&path, strategic, &added("debian")).await;
+    assert_eq!((refused.failed().0, refused.failed().1), (422, "Invalid"));
+    let mut without = changed.clone();
+    without["spec"].as_object_mut().expect("a spec").remove("ephemeralContainers");
+    let refused = api.put(&path, &without).await;
+    let words = "Pod \"looked-into\" is invalid: spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\" may not be removed\n";
+    assert_eq!(refused.failed(), (422, "Invalid", words));
+}

@@ -47,7 +47,8 @@ pub fn unsupported(pod: &Pod) -> Option<String> {
     None
 }
 
-fn unsupported_in_container(container: &Container) -> Option<&'static str> {
+/// The same below one container.
+pub fn unsupported_in_container(container: &Container) -> Option<&'static str> {
     let context = container.security_context.as_ref();
     let mounts = || container.volume_mounts.iter().flatten();
     let env = || container.env.iter().flatten();

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 
+pub use fields::unsupported_in_container;
+
 use crate::node::Capacity;
 
 /// Why a pod is refused; both end up in its status and in an event.

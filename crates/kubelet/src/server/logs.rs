@@ -83,7 +83,9 @@ fn render(line: LogLine, timestamps: bool) -> Bytes {
 
 fn waiting_reason(pod: &Pod, container: &str) -> Option<String> {
     let status = pod.status.as_ref();
-    let lists = status.map(|status| [&status.container_statuses, &status.init_container_statuses]);
+    let lists = status.map(|status| {
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses]
+    });
     let found =
         lists.into_iter().flatten().flat_map(|list| list.iter().flatten()).find(|known| known.name == container);
     let waiting = found?.state.as_ref()?.waiting.as_ref()?;

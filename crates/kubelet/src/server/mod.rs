@@ -130,8 +130,9 @@ impl Server {
             return Err(Box::new(text(StatusCode::NOT_FOUND, &format!("pod \"{name}\" not found"))));
         };
         let known = pod.spec.as_ref().is_some_and(|spec| {
-            let mut all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-            all.any(|known| known.name == container)
+            let all = spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|known| &known.name);
+            let added = spec.ephemeral_containers.iter().flatten().map(|known| &known.name);
+            all.chain(added).any(|known| known == container)
         });
         if !known {
             let message = format!("container \"{container}\" not found in pod \"{name}\"");

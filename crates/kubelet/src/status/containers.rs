@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Observed, Record, latest};
 use crate::labels;
-use crate::pod::{init_containers, is_sidecar};
+use crate::pod::{self, init_containers, is_sidecar};
 use crate::runtime::State;
 
 /// Of init containers in their order, and of the others by name.
@@ -38,6 +38,17 @@ pub fn statuses(
         inits.iter_mut().take(reached + 1).for_each(settle);
     }
     (inits, regular)
+}
+
+/// Of those added to look into the pod, by name: nobody asks whether they are ready.
+pub fn added(spec: &PodSpec, before: &PodStatus, observed: &Observed<'_>) -> Vec<ContainerStatus> {
+    let old = |name: &str| before.ephemeral_container_statuses.iter().flatten().find(|old| old.name == name);
+    let containers = pod::ephemeral_containers(spec);
+    let statuses = containers.iter().map(|(container, _)| status(container, old(&container.name), observed, false));
+    let mut all: Vec<ContainerStatus> =
+        statuses.map(|status| ContainerStatus { ready: false, started: None, ..status }).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
 }
 
 fn has_started(status: &ContainerStatus) -> bool {

@@ -127,6 +127,8 @@ pub fn compute(observed: &Observed<'_>) -> PodStatus {
     status.pod_ip = status.pod_ips.iter().flatten().next().map(|first| first.ip.clone());
     status.init_container_statuses = (!inits.is_empty()).then_some(inits);
     status.container_statuses = Some(regular);
+    let added = containers::added(&spec, &before, observed);
+    status.ephemeral_container_statuses = (!added.is_empty()).then_some(added);
     if observed.failure.is_none() && before.phase.as_deref() == Some(phase) {
         status.reason = before.reason.clone();
         status.message = before.message.clone();

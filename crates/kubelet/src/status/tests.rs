@@ -48,7 +48,7 @@ struct Case {
     waiting: &'static [(&'static str, &'static str)],
     ended: bool,
     phase: &'static str,
-    /// States of init containers, then of the others.
+    /// States of init containers, of the others, then of those added later.
     states: &'static str,
     /// `PodReadyToStartContainers Initialized Ready ContainersReady`, as T and F.
     conditions: &'static str,
@@ -63,6 +63,11 @@ fn with_init(policy: &str) -> Value {
 
 fn two(policy: &str) -> Value {
     json!({"restartPolicy": policy, "containers": [{"name": "c"}, {"name": "d"}]})
+}
+
+fn looked_into(policy: &str) -> Value {
+    let added = json!([{"name": "d", "targetContainerName": "c"}]);
+    json!({"restartPolicy": policy, "containers": [{"name": "c"}], "ephemeralContainers": added})
 }
 
 fn one(policy: &str) -> Value {
@@ -228,6 +233,32 @@ fn cases() -> Vec<Case> {
             conditions: "FTFF",
             ..PLAIN
         },
+        // What was added to look into a pod counts for nothing.
+        Case {
+            spec: looked_into("Always"),
+            records: &["c:0:running+"],
+            waiting: &[("d", "ErrImagePull")],
+            phase: "Running",
+            states: "running ErrImagePull",
+            conditions: "TTTT",
+            ..PLAIN
+        },
+        Case {
+            spec: looked_into("Always"),
+            records: &["c:0:running+", "d:0:exited:1"],
+            phase: "Running",
+            states: "running Error",
+            conditions: "TTTT",
+            ..PLAIN
+        },
+        Case {
+            spec: looked_into("Never"),
+            records: &["c:0:exited:0", "d:0:running"],
+            phase: "Succeeded",
+            states: "Completed running",
+            conditions: "TTFF",
+            ..PLAIN
+        },
     ]
 }
 
@@ -261,7 +292,9 @@ fn table() {
             ended: case.ended,
             now: Timestamp::UNIX_EPOCH,
         });
-        let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+        let added = status.ephemeral_container_statuses.iter();
+        assert!(added.clone().flatten().all(|status| !status.ready && status.started.is_none()), "case {index}");
+        let all = status.init_container_statuses.iter().chain(&status.container_statuses).chain(added).flatten();
         let states: Vec<String> = all.map(state).collect();
         let flag = |name: &str| {
             let found = status.conditions.iter().flatten().find(|condition| condition.type_ == name).unwrap();

@@ -63,30 +63,7 @@ pub fn init_containers(errors: &mut FieldErrors, path: &str, spec: &Value, pod: 
     }
 }
 
-pub fn ephemeral_containers(errors: &mut FieldErrors, path: &str, spec: &Value, pod: &Surroundings<'_>) {
-    let mut seen: BTreeSet<&str> = ["/containers", "/initContainers"]
-        .iter()
-        .flat_map(|pointer| list(spec, pointer))
-        .map(|container| text(container, "/name"))
-        .collect();
-    let targets: BTreeSet<&str> = seen.clone();
-    for (i, container) in list(spec, "/ephemeralContainers").iter().enumerate() {
-        let path = format!("{path}[{i}]");
-        common(errors, &path, container, pod);
-        unique_name(errors, &path, container, &mut seen);
-        let target = text(container, "/targetContainerName");
-        if !target.is_empty() && !targets.contains(target) {
-            errors.push(FieldError::not_found(format!("{path}.targetContainerName"), &target.into()));
-        }
-        for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "ports"] {
-            if some(container, &format!("/{key}")).is_some() {
-                errors.push(FieldError::forbidden(format!("{path}.{key}"), "cannot be set for an Ephemeral Container"));
-            }
-        }
-    }
-}
-
-fn unique_name<'a>(errors: &mut FieldErrors, path: &str, container: &'a Value, seen: &mut BTreeSet<&'a str>) {
+pub fn unique_name<'a>(errors: &mut FieldErrors, path: &str, container: &'a Value, seen: &mut BTreeSet<&'a str>) {
     let name = text(container, "/name");
     if !name.is_empty() && !seen.insert(name) {
         errors.push(FieldError::duplicate(format!("{path}.name"), &name.into()));
@@ -94,7 +71,7 @@ fn unique_name<'a>(errors: &mut FieldErrors, path: &str, container: &'a Value, s
 }
 
 /// `validateContainerCommon`: what holds for containers of every sort.
-fn common(errors: &mut FieldErrors, path: &str, container: &Value, pod: &Surroundings<'_>) {
+pub fn common(errors: &mut FieldErrors, path: &str, container: &Value, pod: &Surroundings<'_>) {
     required_name(errors, &format!("{path}.name"), text(container, "/name"), names::dns1123_label);
     let image = text(container, "/image");
     required(errors, &format!("{path}.image"), image);

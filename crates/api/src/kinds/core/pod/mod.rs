@@ -3,6 +3,7 @@
 mod columns;
 mod containers;
 mod defaults;
+mod ephemeral;
 pub mod placement;
 mod probes;
 mod qos;
@@ -42,6 +43,7 @@ pub static POD: Kind = Kind {
         Subresource { name: "resize", kind: "Pod", group_version: None, verbs: verbs::CHANGE },
         subresources::status("Pod"),
     ],
+    parts: &[("ephemeralcontainers", ephemeral::PART)],
     schema: schema_of::<Pod>,
     columns: columns::COLUMNS,
     row: columns::row,

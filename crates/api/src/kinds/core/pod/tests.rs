@@ -162,3 +162,64 @@ fn a_new_pod_is_pending() {
     (POD.prepare)(&mut object, None);
     assert_eq!(object["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
 }
+
+/// `kubectl debug`: what the subresource `ephemeralcontainers` may do, as upstream's table of
+/// `ValidatePodEphemeralContainersUpdate` has it.
+#[test]
+fn ephemeral_containers_are_only_added() {
+    let debugger = |name: &str| json!({"name": name, "image": "busybox", "imagePullPolicy": "IfNotPresent", "terminationMessagePolicy": "File"});
+    let with = |name: &str, key: &str, value: Value| {
+        let mut container = debugger(name);
+        container[key] = value;
+        container
+    };
+    let not =
+        |key: &str| format!("spec.ephemeralContainers[0].{key}: Forbidden: cannot be set for an Ephemeral Container");
+    let all = "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"d\"";
+    let cases = [
+        (json!([]), json!([debugger("d")]), vec![]),
+        (json!([debugger("d")]), json!([debugger("d")]), vec![]),
+        // A patch keeps no order.
+        (json!([debugger("d"), debugger("e")]), json!([debugger("e"), debugger("f"), debugger("d")]), vec![]),
+        (json!([]), json!([with("d", "targetContainerName", json!("a"))]), vec![]),
+        (json!([debugger("d")]), json!([]), vec![format!("{all} may not be removed\n")]),
+        (
+            json!([debugger("d")]),
+            json!([with("d", "image", json!("debian"))]),
+            vec![format!("{all} may not be changed\n- image: \"busybox\"\n+ image: \"debian\"\n")],
+        ),
+        (json!([]), json!([debugger("a")]), vec!["spec.ephemeralContainers[0].name: Duplicate value: \"a\"".into()]),
+        (
+            json!([]),
+            json!([with("d", "targetContainerName", json!("x"))]),
+            vec!["spec.ephemeralContainers[0].targetContainerName: Not found: \"x\"".into()],
+        ),
+        (json!([]), json!([with("d", "resources", json!({}))]), vec![]),
+        (json!([]), json!([with("d", "resources", json!({"limits": {"cpu": "1"}}))]), vec![not("resources")]),
+        (json!([]), json!([with("d", "restartPolicy", json!("Always"))]), vec![not("restartPolicy")]),
+        (json!([]), json!([with("d", "ports", json!([{"containerPort": 80, "protocol": "TCP"}]))]), vec![not("ports")]),
+        (
+            json!([]),
+            json!([with("d", "livenessProbe", json!({"exec": {"command": ["true"]}}))]),
+            vec![not("livenessProbe")],
+        ),
+        (
+            json!([]),
+            json!([with("d", "volumeMounts", json!([{"name": "v", "mountPath": "/v", "subPath": "x"}]))]),
+            vec![not("volumeMounts[0].subPath")],
+        ),
+    ];
+    let (_, part) = POD.parts.iter().find(|(name, _)| *name == "ephemeralcontainers").expect("the part");
+    for (old, new, expected) in cases {
+        let made =
+            |added: &Value| pod(json!({"volumes": [{"name": "v", "emptyDir": {}}], "ephemeralContainers": added}));
+        let old = made(&old);
+        let mut asked = made(&new);
+        asked["spec"]["nodeName"] = "elsewhere".into();
+        asked["metadata"]["labels"] = json!({"a": "b"});
+        let merged = (part.merge)(asked, &old);
+        assert_eq!((&merged["spec"]["nodeName"], &merged["metadata"]), (&old["spec"]["nodeName"], &old["metadata"]));
+        let got: Vec<String> = (part.validate)(&merged, &old).iter().map(ToString::to_string).collect();
+        assert_eq!(got, expected, "{new}");
+    }
+}

@@ -81,8 +81,8 @@ fn frozen(pod: &Value, old: &Value) -> Value {
     spec
 }
 
-/// The fields of the spec that differ, one a line: what was after `-`, what would be after `+`.
-fn difference(was: &Value, now: &Value) -> String {
+/// The fields that differ, one a line: what was after `-`, what would be after `+`.
+pub fn difference(was: &Value, now: &Value) -> String {
     let (Some(old), Some(new)) = (was.as_object(), now.as_object()) else { return String::new() };
     let mut lines = String::new();
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();

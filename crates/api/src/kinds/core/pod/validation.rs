@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::containers::{self, Surroundings};
-use super::{placement, volumes};
+use super::{ephemeral, placement, volumes};
 use crate::field::{FieldError, FieldErrors};
 use crate::kinds::check::{in_range, invalid, labels, one_of, one_of_if_set, optional_name, required};
 use crate::kinds::walk::{count, flag, int, list, some, text};
@@ -27,7 +27,7 @@ pub fn pod_spec(errors: &mut FieldErrors, path: &str, spec: &Value, holder: Hold
     let pod = Surroundings { volumes: &volumes, grace_period: grace.unwrap_or_default() };
     containers::containers(errors, &format!("{path}.containers"), list(spec, "/containers"), &pod);
     containers::init_containers(errors, &format!("{path}.initContainers"), spec, &pod);
-    containers::ephemeral_containers(errors, &format!("{path}.ephemeralContainers"), spec, &pod);
+    ephemeral::containers(errors, &format!("{path}.ephemeralContainers"), spec, &pod);
     if let Some(resources) = some(spec, "/resources") {
         containers::resources(errors, &format!("{path}.resources"), resources);
     }
