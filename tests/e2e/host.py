@@ -1,10 +1,12 @@
 """A made host: namespaces in which everything that a computer has is its own, so that a test may run a Docker daemon or
 a firewall there and see all that a cluster leaves behind, while the real host's network stays untouched."""
 
+import contextlib
 import pathlib
 import subprocess
 
 import kubectl
+from wait import free_port, until
 
 # Folders that programs write to get a copy of their own; what else there is is the real host's.
 OWN = ["/var/lib", "/run", "/etc"]
@@ -37,6 +39,23 @@ class Host:
 
     def begin(self, *command, **options):
         return subprocess.Popen([*self.enter, *map(str, command)], stdin=subprocess.DEVNULL, **options)
+
+    @contextlib.contextmanager
+    def listening(self, port=None):
+        """A program that has a port of the loopback; yields the port."""
+        port = port or free_port()
+        serve = ["python3", "-m", "http.server", "--bind", "127.0.0.1", str(port), "--directory", "/usr/share/doc"]
+        process = self.begin(*serve)
+        page = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/').read())"
+        try:
+            until(lambda: "Directory listing" in self.run("python3", "-c", page), "the program listens")
+            yield port
+            # Its callers still reach it.
+            assert "Directory listing" in self.run("python3", "-c", page)
+        finally:
+            # Only the program itself: `begin` has nsenter before it.
+            self.run("pkill", "--full", f"http.server --bind 127.0.0.1 {port} ")
+            process.wait()
 
     def state(self):
         """What a cluster could leave behind, as text: links, addresses, routes, firewall, mounts, processes, files."""

@@ -1,6 +1,5 @@
 """What a person types at the computer: `tug start` and what follows, for one cluster and for several."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -298,23 +297,6 @@ def test_what_lies_on_disk_is_roots_alone(cluster, kube):
     assert set(modes.values()) == {"0o600"}, modes
 
 
-@contextlib.contextmanager
-def listening(host):
-    """A program of the made host that has a port of its loopback; yields the port."""
-    port = free_port()
-    process = host.begin("python3", "-m", "http.server", "--bind", "127.0.0.1", str(port), "--directory", "/usr/share/doc")
-    try:
-        page = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/').read())"
-        until(lambda: "Directory listing" in host.run("python3", "-c", page), "the program listens")
-        yield port
-        # Its callers still reach it.
-        assert "Directory listing" in host.run("python3", "-c", page)
-    finally:
-        # Only the program itself: `begin` has nsenter before it.
-        host.run("pkill", "--full", f"http.server --bind 127.0.0.1 {port} ")
-        process.wait()
-
-
 def unchanged(host, before):
     after = host.state()
     for what, text in before.items():
@@ -323,7 +305,7 @@ def unchanged(host, before):
 
 def test_a_port_that_is_taken(host, tmp_path):
     cluster = Cluster("port", tmp_path / "home", host.enter)
-    with listening(host) as port:
+    with host.listening() as port:
         before = host.state()
         message = cluster.refused("start", "--api-port", port)
         unchanged(host, before)
@@ -345,7 +327,7 @@ def test_a_port_is_kept_for_life(host, tmp_path):
         assert refused in cluster.refused("start", "--api-port", free_port())
         if asked == port:
             cluster.delete()
-    with listening(host) as taken:
+    with host.listening() as taken:
         record = host.folder / "tug/machines/kept/cluster.json"
         record.write_text(json.dumps(json.loads(record.read_text()) | {"api_port": taken}))
         message = cluster.refused("start")

@@ -96,17 +96,38 @@ def test_settings_come_from_the_file_and_the_flags(host):
 )
 def test_settings_that_are_wrong(host, settings, message):
     host.run("sh", "-ec", f"echo '{settings}' > /etc/tug/config.yaml")
+    assert message in refused(host)
+
+
+def refused(host, *flags):
     with pytest.raises(kubectl.Failed) as failed:
-        host.run(program(), "server")
+        host.run(program(), "server", *flags)
     assert failed.value.code == 1
-    assert message in failed.value.stderr
+    return failed.value.stderr
 
 
 def test_an_address_that_is_taken(host):
+    with host.listening(6443):
+        assert "Address already in use" in refused(host)
+
+
+def test_one_server_has_a_directory_and_a_host(host):
+    """Another is refused before it has touched anything, also one that could listen elsewhere."""
     with server(host):
-        with pytest.raises(kubectl.Failed) as failed:
-            host.run(program(), "server", "--data-dir", "/var/lib/docker/other", "--node-name", "other")
-        assert "Address already in use" in failed.value.stderr
+        kube = client(host, "/var/lib/tug")
+        kube("create", "configmap", "kept")
+        files = "find /var/lib/tug /run/tug -type d -printf '%p %i %T@\\n'"
+        # A new link's own IPv6 route comes when the kernel has made sure that nobody else has the address.
+        look = lambda: {what: text for what, text in host.state().items() if what != "routes"}
+        before, directories = look(), host.run("sh", "-c", files)
+        message = refused(host, "--listen", "127.0.0.1:7443", "--node-name", "other")
+        assert "another tug server is running on /var/lib/tug; end it first" in message
+        assert look() == before
+        assert host.run("sh", "-c", files) == directories
+        message = refused(host, "--listen", "127.0.0.1:7443", "--data-dir", "/var/lib/docker/other")
+        assert "another tug server is running on /run/tug; end it first" in message
+        assert look() == before
+        assert kube("get", "configmap", "kept", "-o", "name") == "configmap/kept\n"
 
 
 def test_containers_outlive_their_server(host):

@@ -6,6 +6,7 @@ mod caller;
 mod cli;
 mod commands;
 mod config;
+mod lock;
 mod notify;
 mod preflight;
 mod server;

@@ -27,6 +27,7 @@ use tug_scheduler::Scheduler;
 
 use crate::cli::ServerArgs;
 use crate::config::ServerConfig;
+use crate::lock;
 use crate::notify::Notifier;
 use crate::preflight;
 
@@ -34,6 +35,7 @@ use crate::preflight;
 pub const KUBERNETES_VERSION: &str = "v1.36.0";
 /// The bridge that this node's pods hang on.
 const POD_BRIDGE: &str = "tug-pods";
+const RUN_DIR: &str = "/run/tug";
 /// Shims' sockets and configurations, the containers' namespaces.
 const ENGINE_RUN_DIR: &str = "/run/tug/engine";
 const KUBELET_PORT: u16 = 10250;
@@ -58,6 +60,9 @@ fn run_until_told(args: ServerArgs) -> Result<()> {
     raise_open_files()?;
     install_crypto();
     let config = ServerConfig::decide(args)?;
+    preflight::require_space(&config.data_dir)?;
+    std::fs::create_dir_all(RUN_DIR).with_context(|| format!("making {RUN_DIR}"))?;
+    let _locks = [lock::hold(&config.data_dir)?, lock::hold(Path::new(RUN_DIR))?];
     if config.dial_netns.is_none() {
         // In a machine `tug start` has looked already.
         preflight::require_kernel()?;
@@ -68,7 +73,6 @@ fn run_until_told(args: ServerArgs) -> Result<()> {
         .enable_all()
         .build()
         .context("making a runtime")?;
-    preflight::require_space(&config.data_dir)?;
     preflight::require_overlay(&config.data_dir)?;
     let outside = Outside::enter(&config)?;
     let served = runtime.block_on(serve(config, outside.routes()));
