@@ -13,6 +13,7 @@ pub fn unsupported(pod: &Pod) -> Option<String> {
         ("spec.hostUsers: false", spec.host_users == Some(false)),
         ("spec.runtimeClassName", spec.runtime_class_name.as_deref().is_some_and(|name| !name.is_empty())),
         ("spec.resourceClaims", spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())),
+        ("spec.schedulingGroup", spec.scheduling_group.is_some()),
         ("spec.overhead", spec.overhead.as_ref().is_some_and(|overhead| !overhead.is_empty())),
         ("spec.securityContext.seLinuxOptions", context.is_some_and(|context| context.se_linux_options.is_some())),
         ("spec.securityContext.windowsOptions", context.is_some_and(|context| context.windows_options.is_some())),
@@ -112,44 +113,4 @@ fn unsupported_projection(source: &VolumeProjection) -> Option<&'static str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn what_is_not_honoured_is_named() {
-        let cases = [
-            (json!({}), None),
-            (json!({"hostUsers": false}), Some("spec.hostUsers: false")),
-            (json!({"hostUsers": true}), None),
-            (json!({"runtimeClassName": "kata"}), Some("spec.runtimeClassName")),
-            (json!({"resourceClaims": [{"name": "gpu"}]}), Some("spec.resourceClaims")),
-            (json!({"volumes": [{"name": "a", "emptyDir": {}}]}), None),
-            (
-                json!({"volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "persistentVolumeClaim": {"claimName": "c"}}]}),
-                Some("spec.volumes[1].persistentVolumeClaim"),
-            ),
-            (json!({"volumes": [{"name": "a", "nfs": {"server": "s", "path": "/"}}]}), Some("spec.volumes[0].nfs")),
-            (json!({"volumes": [{"name": "a", "csi": {"driver": "d"}}]}), Some("spec.volumes[0].csi")),
-            (
-                json!({"volumes": [{"name": "a", "emptyDir": {"medium": "HugePages"}}]}),
-                Some("spec.volumes[0].emptyDir.medium: HugePages"),
-            ),
-            (
-                json!({"securityContext": {"appArmorProfile": {"type": "RuntimeDefault"}}}),
-                Some("spec.securityContext.appArmorProfile"),
-            ),
-            (json!({"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}), None),
-            (
-                json!({"initContainers": [{"name": "i", "volumeDevices": [{"name": "d", "devicePath": "/d"}]}]}),
-                Some("spec.initContainers[0].volumeDevices"),
-            ),
-        ];
-        for (mut spec, field) in cases {
-            spec["containers"] = json!([{"name": "c"}]);
-            let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
-            assert_eq!(unsupported(&pod).as_deref(), field, "{spec}");
-        }
-    }
-}
+mod tests;
