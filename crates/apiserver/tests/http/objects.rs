@@ -308,7 +308,7 @@ async fn containers_are_added_to_a_pod_by_their_own_subresource() {
     let made = pod(&api, "looked-into").await;
     let path = format!("{PODS}/looked-into/ephemeralcontainers");
     let added = |image: &str| json!({ "spec": { "ephemeralContainers": [{ "name": "d", "image": image }] } });
-    let strategic = "application/strategic-merge-patch+json";
+    let strategic = "strategic-merge";
     // What else the patch says is not this subresource's.
     let mut patch = added("busybox");
     patch["metadata"] = json!({ "labels": { "a": "b" } });
