@@ -505,6 +505,16 @@ def test_nothing_is_left_of_a_pod(cluster, kube):
     assert peer not in links()
 
 
+def test_a_pod_deleted_by_force_ends_at_once(cluster, kube):
+    """However long it might take otherwise; its program ignores the signal."""
+    kube.apply(pod("stubborn", container(script="trap '' TERM; sleep inf"), terminationGracePeriodSeconds=3600))
+    kube.wait("pod stubborn", "condition=Ready")
+    stubborn = kube.get("pod", "stubborn")
+    assert cluster.traces(stubborn) != []
+    kube("delete", "pod", "stubborn", "--force", "--grace-period=0")
+    until(lambda: cluster.traces(stubborn) == [], "nothing is left of it")
+
+
 def test_containers_of_a_pod_share_its_network(kube):
     kube.apply(
         pod(

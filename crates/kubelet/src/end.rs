@@ -89,8 +89,12 @@ impl Worker {
     }
 }
 
-/// How long the containers may take to end.
+/// How long the containers may take to end: a pod that the API server has forgotten was deleted with no grace, and gets
+/// the least (`calculateEffectiveGracePeriod`).
 fn grace(update: &Update) -> Duration {
+    if update.gone {
+        return Duration::from_secs(1);
+    }
     let meta = &update.pod.metadata;
     let spec = update.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
     let seconds = meta.deletion_grace_period_seconds.or(spec).unwrap_or(30);
