@@ -7,14 +7,15 @@ mod listing;
 mod rule;
 mod set;
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-pub use listing::{ChainInfo, RuleInfo, chains, elements, rules, tables};
+pub use listing::{ChainInfo, RuleInfo, SetInfo, chains, elements, rules, sets, tables};
 pub use rule::{Field, Rule};
 pub use set::{Element, Key, MapKind, Set};
 
 use crate::error::{Error, Result, Step};
-use crate::netlink::{Attributes, Failure, Socket, message};
+use crate::netlink::{Attributes, Socket, message};
 
 pub(crate) const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_NFTABLES as u16) << 8;
 const BATCH_BEGIN: u16 = 0x10;
@@ -128,8 +129,27 @@ pub const PRIORITY_RAW: i32 = -300;
 /// Changes that take effect together.
 #[derive(Default)]
 pub struct Transaction {
-    messages: Vec<(u16, u16, u8, Attributes)>,
-    steps: Vec<String>,
+    changes: Vec<Change>,
+    refilled: Option<Refilled>,
+}
+
+/// One message of a batch.
+#[derive(Clone)]
+struct Change {
+    kind: u16,
+    flags: u16,
+    family: u8,
+    body: Attributes,
+    step: String,
+}
+
+/// A table whose whole content a transaction gives, and what it had before.
+struct Refilled {
+    table: Table,
+    /// How many changes empty it.
+    emptying: usize,
+    chains: HashSet<String>,
+    sets: HashSet<String>,
 }
 
 /// Names sets within a transaction; unique over the process, which is more than needed.
@@ -143,8 +163,35 @@ impl Transaction {
         Self::default()
     }
 
+    /// A transaction that gives the whole content of a table, in place of what it has. What packets themselves added to
+    /// a set that stays is kept.
+    ///
+    /// Base chains stay where they hang. Deleted and made anew they would both be asked for a moment, the new one first:
+    /// a packet for which it isn't in force yet and the old one no longer is would pass untranslated, and with it its
+    /// whole connection.
+    ///
+    /// # Errors
+    /// If the kernel can't be asked what the table has.
+    pub fn refill(table: &Table) -> Result<Self> {
+        let mut change = Self::new();
+        change.add_table(table);
+        let chains = chains()?.into_iter().filter(|chain| chain.table == *table).map(|chain| chain.name).collect();
+        let body = Attributes::new().text(1, &table.name);
+        change.push(DELRULE, 0, table, body, || format!("flushing table {}", table.name));
+        let mut names = HashSet::new();
+        for set in sets(table)? {
+            if !set.is_filled_by_packets {
+                change.flush_set(table, &set.name);
+            }
+            names.insert(set.name);
+        }
+        let emptying = change.changes.len();
+        change.refilled = Some(Refilled { table: table.clone(), emptying, chains, sets: names });
+        Ok(change)
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.changes.is_empty()
     }
 
     /// Makes the table unless it is there.
@@ -163,12 +210,14 @@ impl Transaction {
 
     /// Makes a chain that is reached by jumps, unless it is there.
     pub fn add_chain(&mut self, table: &Table, name: &str) -> &mut Self {
+        self.keeps(|refilled| &mut refilled.chains, name);
         let body = Attributes::new().text(1, &table.name).text(3, name);
         self.push(NEWCHAIN, NLM_F_CREATE, table, body, || format!("adding chain {name}"))
     }
 
     /// Makes a chain that packets meet at a hook, unless it is there.
     pub fn add_base_chain(&mut self, table: &Table, name: &str, base: Base) -> &mut Self {
+        self.keeps(|refilled| &mut refilled.chains, name);
         let hook = Attributes::new().be32(1, base.hook.number()).be32(2, base.priority as u32);
         let chain_type = match base.chain_type {
             ChainType::Filter => "filter",
@@ -217,6 +266,7 @@ impl Transaction {
 
     /// Makes a set or map unless it is there.
     pub fn add_set(&mut self, table: &Table, set: &Set) -> &mut Self {
+        self.keeps(|refilled| &mut refilled.sets, &set.name);
         let body = set.body(&table.name);
         self.push(NEWSET, NLM_F_CREATE, table, body, || format!("adding set {}", set.name))
     }
@@ -262,44 +312,68 @@ impl Transaction {
         body: Attributes,
         step: impl FnOnce() -> String,
     ) -> &mut Self {
-        self.messages.push((SUBSYSTEM | kind, flags | NLM_F_REQUEST, table.family.number(), body));
-        self.steps.push(step());
+        let (kind, flags, family) = (SUBSYSTEM | kind, flags | NLM_F_REQUEST, table.family.number());
+        self.changes.push(Change { kind, flags, family, body, step: step() });
         self
+    }
+
+    fn keeps(&mut self, of: fn(&mut Refilled) -> &mut HashSet<String>, name: &str) {
+        if let Some(refilled) = &mut self.refilled {
+            of(refilled).remove(name);
+        }
     }
 
     /// Makes all changes, or none.
     ///
     /// # Errors
     /// The first change that the kernel refused, and why.
-    pub fn commit(self) -> Result<()> {
-        if self.messages.is_empty() {
+    pub fn commit(mut self) -> Result<()> {
+        let Some(Refilled { table, emptying, chains, sets }) = self.refilled.take() else {
+            return commit(&self.changes);
+        };
+        let content = self.changes[emptying..].to_vec();
+        for chain in &chains {
+            self.delete_chain(&table, chain);
+        }
+        for set in &sets {
+            self.delete_set(&table, set);
+        }
+        if commit(&self.changes).is_ok() {
             return Ok(());
         }
-        let header = |family: u8, resource: u16| {
-            let mut header = vec![family, 0];
-            header.extend_from_slice(&resource.to_be_bytes());
-            header
-        };
-        let subsystem = header(0, SUBSYSTEM >> 8);
-        let mut batch = message(BATCH_BEGIN, NLM_F_REQUEST, 0, &subsystem, &Attributes::new());
-        let last = self.messages.len() as u32;
-        for (index, (kind, flags, family, body)) in self.messages.iter().enumerate() {
-            let seq = index as u32 + 1;
-            let flags = if seq == last { flags | NLM_F_ACK } else { *flags };
-            batch.extend_from_slice(&message(*kind, flags, seq, &header(*family, 0), body));
-        }
-        batch.extend_from_slice(&message(BATCH_END, NLM_F_REQUEST, last + 1, &subsystem, &Attributes::new()));
-        let mut socket = Socket::netfilter().step(|| "opening nftables".into())?;
-        socket.execute_batch(&batch, 0, last).map_err(|(seq, source)| self.refused(seq, source))
+        // What is there may be of another shape: an older version's, or somebody else's work. Then it goes whole.
+        let mut anew = Self::new();
+        anew.delete_table(&table).add_table(&table);
+        anew.changes.extend(content);
+        commit(&anew.changes)
     }
+}
 
-    fn refused(&self, seq: u32, source: Failure) -> Error {
-        let step = match seq.checked_sub(1).and_then(|index| self.steps.get(index as usize)) {
-            Some(step) => step.clone(),
-            None => format!("committing {} changes of nftables", self.messages.len()),
+fn commit(changes: &[Change]) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let header = |family: u8, resource: u16| {
+        let mut header = vec![family, 0];
+        header.extend_from_slice(&resource.to_be_bytes());
+        header
+    };
+    let subsystem = header(0, SUBSYSTEM >> 8);
+    let mut batch = message(BATCH_BEGIN, NLM_F_REQUEST, 0, &subsystem, &Attributes::new());
+    let last = changes.len() as u32;
+    for (seq, change) in (1..).zip(changes) {
+        let flags = if seq == last { change.flags | NLM_F_ACK } else { change.flags };
+        batch.extend_from_slice(&message(change.kind, flags, seq, &header(change.family, 0), &change.body));
+    }
+    batch.extend_from_slice(&message(BATCH_END, NLM_F_REQUEST, last + 1, &subsystem, &Attributes::new()));
+    let mut socket = Socket::netfilter().step(|| "opening nftables".into())?;
+    socket.execute_batch(&batch, 0, last).map_err(|(seq, source)| {
+        let step = match seq.checked_sub(1).and_then(|index| changes.get(index as usize)) {
+            Some(change) => change.step.clone(),
+            None => format!("committing {} changes of nftables", changes.len()),
         };
         Error::Netlink { step: format!("nftables: {step}"), source }
-    }
+    })
 }
 
 /// Removes a table with all that is in it, whether it is there or not.

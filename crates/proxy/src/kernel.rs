@@ -70,8 +70,7 @@ impl Kernel {
         if self.closed {
             return Ok(());
         }
-        let mut change = Transaction::new();
-        change.delete_table(&self.table).add_table(&self.table);
+        let mut change = Transaction::refill(&self.table)?;
         self.put_base(&mut change);
         let mut taken = HashSet::new();
         let mut addresses = HashMap::new();
@@ -94,6 +93,9 @@ impl Kernel {
         change.commit()?;
         let before = std::mem::replace(&mut self.held, wanted);
         self.addresses = addresses;
+        for port in self.held.values().flatten().filter(|port| port.affinity.is_some()) {
+            self.unstick(port)?;
+        }
         // After a restart nothing is known of before: flows to endpoints that went meanwhile time out by themselves.
         forget_flows(before.values().flatten(), self.held.values().flatten());
         Ok(())

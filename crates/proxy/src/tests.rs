@@ -137,6 +137,16 @@ impl Node {
         let kernel = &mut self.kernel;
         self.node.run(|| kernel.change(wanted).expect("committed"));
     }
+
+    /// As a restarted process does, which knows nothing of what is there.
+    fn replace(&mut self) {
+        let wanted = self.seen.take_all();
+        let wanted =
+            wanted.into_iter().map(|key| (key.clone(), services::rules(&self.seen, &key, &config()))).collect();
+        self.kernel = Kernel::new(&config());
+        let kernel = &mut self.kernel;
+        self.node.run(|| kernel.replace(wanted).expect("committed"));
+    }
 }
 
 /// Who answers to many connections.
@@ -237,6 +247,10 @@ fn affinity_keeps_a_client_at_its_endpoint() {
     node.apply();
     let first = who(&node.node, "10.96.0.7:80");
     assert_eq!(first.len(), 1);
+    for _ in 0..4 {
+        node.replace();
+        assert_eq!(who(&node.node, "10.96.0.7:80"), first, "a restart keeps it");
+    }
     let (gone, other) = if first == set(["a 10.244.0.1"]) { ("10.244.0.2", "b") } else { ("10.244.0.3", "a") };
     let left = if gone == "10.244.0.2" { "10.244.0.3" } else { "10.244.0.2" };
     node.endpoints("web", &[(gone, "st"), (left, "rs")]);
@@ -268,11 +282,7 @@ fn incremental_changes_end_where_a_replacement_does() {
             node.service("web", Some(service("web", 7, after.clone())));
             node.apply();
             let chains = node.node.run(rules_of_table);
-            let wanted = node.seen.take_all();
-            let wanted: BTreeMap<ObjectKey, _> =
-                wanted.into_iter().map(|key| (key.clone(), services::rules(&node.seen, &key, &config()))).collect();
-            let kernel = &mut node.kernel;
-            node.node.run(|| kernel.replace(wanted).expect("committed"));
+            node.replace();
             assert_eq!(chains, node.node.run(rules_of_table), "{before} to {after} with {endpoints:?}");
         }
     }
@@ -442,13 +452,7 @@ fn connections_never_fail_while_rules_change() {
         let (one, other) = if round % 2 == 0 { ("rs", "st") } else { ("st", "rs") };
         node.endpoints("web", &[("10.244.0.2", one), ("10.244.0.3", other)]);
         node.apply();
-        let wanted = node.seen.take_all();
-        let wanted: BTreeMap<ObjectKey, _> =
-            wanted.into_iter().map(|key| (key.clone(), services::rules(&node.seen, &key, &config()))).collect();
-        // As a restarted process does, which knows nothing of what is there.
-        let kernel = &mut node.kernel;
-        *kernel = Kernel::new(&config());
-        node.node.run(|| kernel.replace(wanted).expect("committed"));
+        node.replace();
     }
     done.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(client.join().expect("no connection failed") > 30);

@@ -2,11 +2,13 @@
 
 use crate::error::{Result, Step};
 use crate::netlink::{Attributes, Received, Socket, attribute, attributes, read_be32, text};
+use crate::nft::set::{FLAG_ANONYMOUS, FLAG_EVAL};
 use crate::nft::{Family, SUBSYSTEM, Table};
 
 const GETTABLE: u16 = 1;
 const GETCHAIN: u16 = 4;
 const GETRULE: u16 = 7;
+const GETSET: u16 = 10;
 const GETSETELEM: u16 = 13;
 /// Length of `struct nfgenmsg`, which stands before the attributes.
 const FAMILY_HEADER: usize = 4;
@@ -25,6 +27,13 @@ pub struct RuleInfo {
     pub chain: String,
     pub handle: u64,
     pub comment: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetInfo {
+    pub name: String,
+    /// As [`crate::nft::Set::sticky`]'s are.
+    pub is_filled_by_packets: bool,
 }
 
 /// All tables of the namespace.
@@ -72,6 +81,24 @@ pub fn rules(table: &Table) -> Result<Vec<RuleInfo>> {
             Some(RuleInfo { table, chain: text(attribute(body, 2)?), handle, comment })
         })
         .filter(|rule| rule.table == *table)
+        .collect())
+}
+
+/// The sets and maps of a table that have names of their own; those of single rules are left out.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn sets(table: &Table) -> Result<Vec<SetInfo>> {
+    // Of all tables: to ask for one that isn't there is an error.
+    let found = dump(GETSET, table.family, &Attributes::new(), "listing sets")?;
+    Ok(found
+        .iter()
+        .filter(|(_, body)| attribute(body, 1).is_some_and(|name| text(name) == table.name))
+        .filter_map(|(_, body)| {
+            let flags = attribute(body, 3).and_then(read_be32).unwrap_or_default();
+            let set = SetInfo { name: text(attribute(body, 2)?), is_filled_by_packets: flags & FLAG_EVAL != 0 };
+            (flags & FLAG_ANONYMOUS == 0).then_some(set)
+        })
         .collect())
 }
 

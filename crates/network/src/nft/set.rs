@@ -7,11 +7,11 @@ use crate::netlink::Attributes;
 use crate::nft::{Field, next_set_id};
 use crate::pods::Protocol;
 
-const FLAG_ANONYMOUS: u32 = 0x1;
+pub(super) const FLAG_ANONYMOUS: u32 = 0x1;
 const FLAG_CONSTANT: u32 = 0x2;
 const FLAG_MAP: u32 = 0x8;
 const FLAG_TIMEOUT: u32 = 0x10;
-const FLAG_EVAL: u32 = 0x20;
+pub(super) const FLAG_EVAL: u32 = 0x20;
 
 /// `nft`'s numbers of types, with which it prints what it lists; the kernel only looks at lengths.
 const TYPE_INTEGER: u32 = 4;

@@ -85,3 +85,53 @@ fn rules_of_every_sort_are_taken() {
         assert_eq!(rules(&table).expect("listed").len(), 6);
     });
 }
+
+/// What isn't given again goes; base chains stay where they hang; a table of another shape is no obstacle.
+#[test]
+fn a_table_is_refilled_in_place() {
+    Namespace::new().run(|| {
+        let table = Table::ipv4("tug-test");
+        let (kept, gone) = (Set::map("kept", &SERVICE, MapKind::Verdict), Set::map("gone", &SERVICE, MapKind::Verdict));
+        let base = Base { chain_type: ChainType::Nat, hook: Hook::Prerouting, priority: PRIORITY_DSTNAT };
+        let mut change = Transaction::refill(&table).expect("nothing is there");
+        for set in [&kept, &gone] {
+            change.add_set(&table, set);
+        }
+        change.add_chain(&table, "one").add_chain(&table, "two").add_base_chain(&table, "pre", base);
+        for set in [&kept, &gone] {
+            change.add_elements(&table, set, &[Element::goto(service_key("10.96.0.1", 1), "one")]);
+            change.add_elements(&table, set, &[Element::goto(service_key("10.96.0.1", 2), "two")]);
+            change.add_rule(&table, "pre", Rule::new().verdict_of(&SERVICE, &set.name));
+        }
+        change.commit().expect("committed");
+        let handle = |name: &str| {
+            let listed = std::process::Command::new("nft").args(["-a", "list", "table", "ip", "tug-test"]).output();
+            let listed = String::from_utf8(listed.expect("nft runs").stdout).expect("text");
+            listed.lines().find(|line| line.contains(&format!("chain {name} {{"))).map(str::to_owned)
+        };
+        let before = (handle("pre"), handle("one"));
+        assert!(before.0.is_some() && handle("two").is_some());
+
+        let mut change = Transaction::refill(&table).expect("listed");
+        change.add_set(&table, &kept).add_chain(&table, "one").add_base_chain(&table, "pre", base);
+        change.add_elements(&table, &kept, &[Element::goto(service_key("10.96.0.1", 3), "one")]);
+        change.add_rule(&table, "pre", Rule::new().verdict_of(&SERVICE, "kept"));
+        change.commit().expect("committed");
+        assert_eq!((handle("pre"), handle("one")), before);
+        assert_eq!(handle("two"), None);
+        assert_eq!(rules(&table).expect("listed").len(), 1);
+        assert_eq!(sets(&table).expect("listed").iter().map(|set| set.name.as_str()).collect::<Vec<_>>(), ["kept"]);
+        let left = elements(&table, "kept").expect("listed");
+        assert_eq!(
+            left.iter().map(|(key, _)| key.as_slice()).collect::<Vec<_>>(),
+            [service_key("10.96.0.1", 3).as_bytes()]
+        );
+
+        let mut change = Transaction::refill(&table).expect("listed");
+        change.add_set(&table, &Set::new("kept", &SERVICE));
+        change.add_base_chain(&table, "pre", Base { hook: Hook::Output, ..base });
+        change.commit().expect("made anew");
+        assert_ne!(handle("pre"), before.0);
+        assert_eq!(rules(&table).expect("listed"), []);
+    });
+}

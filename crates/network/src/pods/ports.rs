@@ -47,8 +47,7 @@ impl Rules {
         let nat = |hook, priority| Base { chain_type: ChainType::Nat, hook, priority };
         let raw = Base { chain_type: ChainType::Filter, hook: Hook::Prerouting, priority: PRIORITY_RAW };
 
-        let mut change = Transaction::new();
-        change.delete_table(table).add_table(table);
+        let mut change = Transaction::refill(table)?;
         change.add_set(table, &self.any_address).add_set(table, &self.one_address).add_set(table, &self.to_itself);
         change.add_chain(table, "host-ports");
         change.add_rule(table, "host-ports", Rule::new().translate_by(&ONE_ADDRESS, &self.one_address.name));
