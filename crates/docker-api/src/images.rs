@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tug_engine::{Auth, Engine, Image, PullProgress};
+use tug_engine::{Auth, Engine, Image, PullProgress, Removal, Removed};
 
 use crate::reply::{self, Body, Failure};
 
@@ -41,12 +41,13 @@ pub fn inspect(engine: &Engine, name: &str) -> Result<Response<Body>, Failure> {
 }
 
 pub async fn remove(engine: &Engine, name: &str) -> Result<Response<Body>, Failure> {
-    let image = engine.images().resolve(name).ok_or_else(|| Failure::new(404, format!("No such image: {name}")))?;
-    engine.images().remove(name).await?;
-    let gone = engine.images().resolve(&image.id).is_none();
-    let mut removed = vec![json!({ "Untagged": name })];
-    removed.extend(gone.then(|| json!({ "Deleted": image.id })));
-    Ok(reply::json(&removed))
+    let removed = engine.remove_image(name, Removal::default()).await?;
+    let removed = removed.into_iter().map(|removed| match removed {
+        Removed::Untagged(name) => json!({ "Untagged": familiar(&name) }),
+        Removed::Image(id) => json!({ "Deleted": id }),
+        Removed::Layer { chain_id, .. } => json!({ "Deleted": chain_id }),
+    });
+    Ok(reply::json(&removed.collect::<Vec<_>>()))
 }
 
 /// `docker load`: the archive is the body. It is laid down whole before it is read, since it is read out of order.
@@ -62,8 +63,9 @@ pub async fn load(engine: &Engine, request: Request<Incoming>) -> Result<Respons
         }
     }
     file.flush().await.map_err(failed)?;
-    let names = engine.images().load(archive.path()).await?;
-    let lines = names.into_iter().map(|name| json!({ "stream": format!("Loaded image: {}\n", familiar(&name)) }));
+    let loaded = engine.images().load(archive.path()).await?;
+    let names = loaded.into_iter().flat_map(|image| if image.tags.is_empty() { vec![image.id] } else { image.tags });
+    let lines = names.map(|name| json!({ "stream": format!("Loaded image: {}\n", familiar(&name)) }));
     Ok(reply::json_lines(futures::stream::iter(lines.collect::<Vec<_>>())))
 }
 
@@ -83,7 +85,7 @@ pub fn create(engine: Arc<Engine>, request: Request<Incoming>) -> Result<Respons
         let progress = lines.clone();
         let report = move |step: PullProgress| {
             // A client that doesn't keep up misses steps, never the outcome.
-            let _full_or_gone = progress.try_send(progress_line(&step));
+            let _full_or_gone = progress_line(&step).map(|line| progress.try_send(line));
         };
         let outcome = match engine.images().pull(&reference, Auth::Anonymous, report).await {
             Ok(image) => json!({ "status": format!("Status: Image is up to date for {}", shown(&image, &reference)) }),
@@ -94,20 +96,21 @@ pub fn create(engine: Arc<Engine>, request: Request<Incoming>) -> Result<Respons
     Ok(reply::json_lines(ReceiverStream::new(answer)))
 }
 
-fn progress_line(step: &PullProgress) -> Value {
+fn progress_line(step: &PullProgress) -> Option<Value> {
     // Docker shows a layer by the first twelve digits of its digest.
     let short = |digest: &str| digest.trim_start_matches("sha256:").chars().take(12).collect::<String>();
-    match step {
+    Some(match step {
         PullProgress::Layer { digest, current, total } => json!({
             "status": "Downloading", "id": short(digest), "progressDetail": { "current": current, "total": total },
         }),
-        PullProgress::Extracting { digest } => {
+        PullProgress::Extracting { digest, .. } => {
             json!({ "status": "Extracting", "id": short(digest), "progressDetail": {} })
         }
         PullProgress::Done { digest } => {
             json!({ "status": "Pull complete", "id": short(digest), "progressDetail": {} })
         }
-    }
+        _ => return None,
+    })
 }
 
 fn shown(image: &Image, reference: &str) -> String {

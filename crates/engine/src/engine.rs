@@ -85,6 +85,8 @@ impl Engine {
             engine.images.hold(&status.id, &status.image);
             engine.containers.lock().insert(status.id, Arc::new(container));
         }
+        let opened = engine.clone();
+        blocking(move || opened.images.drop_unheld()).await?;
         futures::future::join_all(sandboxes.into_iter().map(|status| engine.adopt(status))).await;
         engine.settle_orphans().await;
         engine.let_go_of_roots().await?;

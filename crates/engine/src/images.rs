@@ -5,48 +5,51 @@
 //! is synced, and what no image names goes when the store is opened: a power cut leaves nothing wrong under a name.
 
 mod catalog;
+mod commit;
 mod distribution;
 mod load;
+mod platform;
 mod pull;
+mod push;
 pub mod reference;
 mod registry;
+mod remove;
+mod save;
+mod store;
 mod trust;
 mod unpack;
+mod upload;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use oci_spec::image::ImageConfiguration;
 use parking_lot::Mutex;
+use tokio::sync::broadcast;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::engine::{Error, Result};
 use crate::spec::{Auth, Config};
+pub use catalog::Layer;
+pub use commit::Commit;
+pub use load::Loaded;
+pub use platform::Platform;
 pub(crate) use pull::digest_of;
+pub use pull::{PullOptions, PullProgress};
+pub use push::PushProgress;
+pub use remove::{Removal, Removed};
 
-use catalog::{Catalog, Layer, Record};
-use reference::{Reference, is_digest, is_hex};
+use catalog::{Catalog, Record};
+use reference::Reference;
 use registry::Routes;
+use store::{Shared, no_such_image};
 
-/// Where a pull has got to.
-#[derive(Clone, Debug)]
-pub enum PullProgress {
-    /// Bytes of one layer fetched so far, of so many.
-    Layer {
-        digest: String,
-        current: u64,
-        total: u64,
-    },
-    Extracting {
-        digest: String,
-    },
-    Done {
-        digest: String,
-    },
-}
+/// Events kept for a receiver that is slow; past it the receiver is told that it lagged.
+const EVENTS: usize = 1024;
 
 /// One image of this node.
 #[derive(Clone, Debug)]
@@ -57,11 +60,37 @@ pub struct Image {
     pub tags: Vec<String>,
     /// `docker.io/library/nginx@sha256:…`.
     pub digests: Vec<String>,
+    /// As it came: compressed where it was.
     pub size_bytes: u64,
     pub created: SystemTime,
     /// Its last origin is this machine (load, import, commit), not a registry.
     pub local: bool,
     pub config: ImageConfiguration,
+    /// The image that it was committed from.
+    pub parent: Option<String>,
+    /// When it last got a name.
+    pub tagged: Option<SystemTime>,
+    /// Bottom first.
+    pub layers: Vec<Layer>,
+    /// Names of the layers that Docker goes by, bottom first.
+    pub chain_ids: Vec<String>,
+}
+
+impl Image {
+    /// What Docker calls an image's size: that of all files of all layers.
+    pub fn unpacked_bytes(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.unpacked_bytes).sum()
+    }
+}
+
+/// What happened to an image, in the words of Docker's events.
+#[derive(Clone, Debug)]
+pub struct ImageEvent {
+    /// `pull`, `push`, `tag`, `untag`, `delete`, `load`, `import`, `save`, `create`.
+    pub action: &'static str,
+    pub id: String,
+    pub name: String,
+    pub labels: HashMap<String, String>,
 }
 
 /// The image store.
@@ -69,16 +98,6 @@ pub struct Images {
     shared: Arc<Shared>,
     /// Where registries are dialed from; the caller's runtime when `None`.
     dial: Option<tokio::runtime::Handle>,
-}
-
-/// What pulls and loads work on, from whichever thread.
-pub(crate) struct Shared {
-    data_dir: PathBuf,
-    routes: Routes,
-    catalog: Mutex<Catalog>,
-    blob_locks: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
-    /// Containers and the images that they were made from: those stay.
-    held: Mutex<HashMap<String, String>>,
 }
 
 impl Images {
@@ -95,22 +114,34 @@ impl Images {
                 catalog: Mutex::new(catalog),
                 blob_locks: Mutex::default(),
                 held: Mutex::default(),
+                events: broadcast::channel(EVENTS).0,
             };
             shared.drop_leftovers()?;
             Ok(shared)
         };
-        let shared = open().map_err(|error| failed("opening the image store")(error))?;
+        let shared = open().map_err(disk_failed("opening the image store"))?;
         Ok(Self { shared: Arc::new(shared), dial: config.dial.clone() })
     }
 
-    /// Accepts all that docker accepts: `nginx`, `nginx:1.25`, `host:5000/a/b@sha256:…`, an id or its unique prefix.
+    /// Accepts all that docker accepts: `nginx`, `nginx:1.25`, `host:5000/a/b@sha256:…`, an id or its unique prefix. An id
+    /// also finds an image that was removed by force while there were containers of it.
     pub fn resolve(&self, reference: &str) -> Option<Image> {
+        let record = self.shared.catalog.lock().records.get(reference).cloned();
+        self.image(record.or_else(|| self.shared.find(reference).ok())?)
+    }
+
+    /// As [`Images::resolve`], of images that aren't removed.
+    ///
+    /// # Errors
+    /// In Docker's words: that there is no such image, or that the text can't name one.
+    pub fn find(&self, reference: &str) -> Result<Image> {
         let record = self.shared.find(reference)?;
-        self.image(record)
+        self.image(record).ok_or_else(|| no_such_image(reference))
     }
 
     pub fn list(&self) -> Vec<Image> {
-        let records: Vec<_> = self.shared.catalog.lock().records.values().cloned().collect();
+        let records = self.shared.catalog.lock().records.values().filter(|record| !record.removed).cloned().collect();
+        let records: Vec<Record> = records;
         records.into_iter().filter_map(|record| self.image(record)).collect()
     }
 
@@ -122,13 +153,27 @@ impl Images {
             .ok()?;
         Some(Image {
             size_bytes: record.layers.iter().map(|layer| layer.bytes).sum(),
+            chain_ids: record.chain_ids(),
             id: record.id,
             tags: record.tags.into_iter().collect(),
             digests: record.digests.into_iter().collect(),
             created: record.created,
             local: record.local,
             config,
+            parent: record.parent,
+            tagged: record.tagged,
+            layers: record.layers,
         })
+    }
+
+    /// An image's configuration as it came, with what only Docker writes into it.
+    ///
+    /// # Errors
+    /// When there is no such image, or its configuration can't be read.
+    pub fn document(&self, id: &str) -> Result<serde_json::Value> {
+        let failed = failed("reading an image's configuration");
+        let bytes = fs::read(self.shared.blob(id)?).and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+        bytes.map_err(failed)
     }
 
     /// The unpacked layers of an image, top first, as overlayfs' `lowerdir` wants them.
@@ -141,13 +186,14 @@ impl Images {
         record.layers.iter().rev().map(|layer| self.shared.layer(&layer.diff_id)).collect()
     }
 
-    /// Says that `container` needs the image `id`, which can't be removed until [`Images::release`].
+    /// Says that `container` needs the image `id`, whose files stay until [`Images::release`].
     pub fn hold(&self, container: &str, id: &str) {
         self.shared.held.lock().insert(container.into(), id.into());
     }
 
-    pub fn release(&self, container: &str) {
-        self.shared.held.lock().remove(container);
+    /// A receiver that lags is told so.
+    pub fn events(&self) -> broadcast::Receiver<ImageEvent> {
+        self.shared.events.subscribe()
     }
 
     /// Fetches what is missing, mirrors first. `progress` is called from the pulling task and must not block. A caller that goes away doesn't stop the transfer.
@@ -157,21 +203,16 @@ impl Images {
         auth: Auth,
         progress: impl Fn(PullProgress) + Send + Sync + 'static,
     ) -> Result<Image> {
-        let reference = Reference::parse(reference)?;
-        let work = pull::pull(self.shared.clone(), reference, auth, Arc::new(progress));
-        let runtime = self.dial.clone().unwrap_or_else(tokio::runtime::Handle::current);
-        let id = runtime.spawn(work).await.map_err(|error| failed("pulling")(error))??;
+        let options = PullOptions { auth, ..PullOptions::default() };
+        let work = pull::pull(self.shared.clone(), Reference::parse(reference)?, options, Arc::new(progress));
+        let id = self.runtime().spawn(work).await.map_err(|error| failed("pulling")(error))??;
         self.resolve(&id).ok_or_else(|| no_such_image(&id))
     }
 
-    /// Reads a `docker save` or OCI archive, plain or compressed; returns the names that were loaded.
-    pub async fn load(&self, archive: &Path) -> Result<Vec<String>> {
+    /// Reads a `docker save` or OCI archive, plain or compressed.
+    pub async fn load(&self, archive: &Path) -> Result<Vec<Loaded>> {
         let (shared, path) = (self.shared.clone(), archive.to_owned());
-        let (records, names) = blocking(move || load::load(&shared, &path)).await?;
-        for record in records {
-            self.shared.record(record).await?;
-        }
-        Ok(names)
+        load::load(shared, path).await
     }
 
     /// A file in the data directory, for archives on their way in.
@@ -182,225 +223,58 @@ impl Images {
         tempfile::NamedTempFile::new_in(self.shared.scratch())
     }
 
-    /// Takes a name away; with an image's last name, or by id, the image and what only it needed.
+    /// Gives an image another name, which is taken from the image that has it.
     ///
     /// # Errors
-    /// `Conflict` while a container uses the image and this is its last name.
-    pub async fn remove(&self, reference: &str) -> Result<()> {
-        let (shared, reference) = (self.shared.clone(), reference.to_owned());
-        blocking(move || shared.remove(&reference)).await
-    }
-}
-
-impl Shared {
-    fn scratch(&self) -> PathBuf {
-        self.data_dir.join("tmp")
-    }
-
-    /// # Errors
-    /// When `digest` isn't one: it becomes a path.
-    fn blob(&self, digest: &str) -> Result<PathBuf> {
-        self.by_digest("blobs/sha256", digest)
-    }
-
-    fn layer(&self, diff_id: &str) -> Result<PathBuf> {
-        self.by_digest("layers", diff_id)
-    }
-
-    fn by_digest(&self, directory: &str, digest: &str) -> Result<PathBuf> {
-        if !is_digest(digest) {
-            return Err(Error::Invalid(format!("invalid digest {digest:?}: only sha256 is supported")));
-        }
-        Ok(self.data_dir.join(directory).join(&digest["sha256:".len()..]))
-    }
-
-    fn has_layer(&self, diff_id: &str) -> bool {
-        self.layer(diff_id).is_ok_and(|path| path.exists())
-    }
-
-    fn configuration(&self, id: &str) -> Result<ImageConfiguration> {
-        ImageConfiguration::from_file(self.blob(id)?).map_err(|error| failed("reading an image's configuration")(error))
-    }
-
-    fn blob_lock(&self, digest: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.blob_locks.lock();
-        locks.retain(|_, lock| lock.strong_count() > 0);
-        if let Some(lock) = locks.get(digest).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::new(tokio::sync::Mutex::new(()));
-        locks.insert(digest.into(), Arc::downgrade(&lock));
-        lock
-    }
-
-    async fn unpack_layer(self: &Arc<Self>, layer: Layer) -> Result<()> {
-        let lock = self.blob_lock(&layer.diff_id);
-        let _alone = lock.lock().await;
-        let shared = self.clone();
-        blocking(move || shared.unpack_blocking(&layer)).await
-    }
-
-    /// Into a directory of its own first: a half unpacked layer never bears a layer's name.
-    fn unpack_blocking(&self, layer: &Layer) -> Result<()> {
-        let target = self.layer(&layer.diff_id)?;
-        if target.exists() {
-            return Ok(());
-        }
-        let blob = self.blob(&layer.blob)?;
-        let unpack = || -> io::Result<String> {
-            let directory = tempfile::TempDir::new_in(self.scratch())?;
-            let root = directory.path().join("layer");
-            fs::create_dir(&root)?;
-            fs::set_permissions(&root, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-            let actual = unpack::unpack(File::open(&blob)?, &root)?;
-            if actual == layer.diff_id {
-                match fs::rename(&root, &target) {
-                    // Another image's load was faster.
-                    Err(_) if target.exists() => {}
-                    other => other?,
-                }
-            }
-            Ok(actual)
-        };
-        let actual = unpack().map_err(|error| failed("unpacking a layer")(error))?;
-        if actual != layer.diff_id {
-            return Err(failed("verifying a layer")(format!("its diff id is {actual}, not {}", layer.diff_id)));
-        }
-        Ok(())
-    }
-
-    /// Makes an image known once all that it consists of is on disk.
-    async fn record(self: &Arc<Self>, record: Record) -> Result<()> {
-        let shared = self.clone();
+    /// When there is no such image, or the name is one for a digest.
+    pub async fn tag(&self, image: &str, reference: &Reference) -> Result<()> {
+        let shared = self.shared.clone();
+        let id = shared.find(image)?.id;
+        let tag = reference
+            .tagged()
+            .ok_or_else(|| Error::Invalid("refusing to create a tag with a digest reference".into()))?;
+        let familiar = reference.familiar();
         blocking(move || {
-            let commit = || -> io::Result<()> {
-                rustix::fs::syncfs(File::open(&shared.data_dir)?)?;
-                let mut catalog = shared.catalog.lock();
-                let (tags, id) = (record.tags.clone(), record.id.clone());
-                match catalog.records.get_mut(&id) {
-                    Some(known) => {
-                        known.digests.extend(record.digests);
-                        known.local = record.local;
-                    }
-                    None => {
-                        catalog.records.insert(id.clone(), record);
-                    }
-                }
-                for tag in tags {
-                    catalog.retag(&tag, &id);
-                }
-                catalog.save()
-            };
-            commit().map_err(|error| failed("recording an image")(error))
+            let changed = shared.catalog.lock().change(|records| catalog::retag(records, &tag, &id));
+            changed.map_err(disk_failed("naming an image"))?;
+            shared.tell("tag", &id, &id, &familiar);
+            Ok(())
         })
         .await
     }
 
-    fn find(&self, text: &str) -> Option<Record> {
-        let catalog = self.catalog.lock();
-        if let Some(record) = catalog.records.get(text) {
-            return Some(record.clone());
-        }
-        if let Ok(reference) = Reference::parse(text) {
-            let digest = reference.digest.as_ref().map(|digest| format!("{}@{digest}", reference.name()));
-            let tagged = reference.tagged();
-            let named = |record: &&Record| match (&digest, &tagged) {
-                (Some(digest), _) => record.digests.contains(digest),
-                (None, Some(tag)) => record.tags.contains(tag),
-                (None, None) => false,
-            };
-            if let Some(record) = catalog.records.values().find(named) {
-                return Some(record.clone());
-            }
-        }
-        let hex = text.strip_prefix("sha256:").unwrap_or(text);
-        if hex.is_empty() || !is_hex(hex) {
-            return None;
-        }
-        let mut fitting = catalog.records.values().filter(|r| r.id["sha256:".len()..].starts_with(hex));
-        match (fitting.next(), fitting.next()) {
-            (Some(record), None) => Some(record.clone()),
-            _ => None,
-        }
+    /// Does what speaks with registries where it has to be done, for as long as somebody waits for it.
+    async fn dialing<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let work = AbortOnDropHandle::new(self.runtime().spawn(work));
+        work.await.map_err(|error| failed("asking a registry")(error))?
     }
 
-    fn remove(&self, reference: &str) -> Result<()> {
-        let found = self.find(reference).ok_or_else(|| no_such_image(reference))?;
-        let mut catalog = self.catalog.lock();
-        let record = catalog.records.get_mut(&found.id).ok_or_else(|| no_such_image(reference))?;
-        let tag = Reference::parse(reference).ok().and_then(|r| r.tagged()).filter(|tag| record.tags.contains(tag));
-        if let Some(tag) = tag.filter(|_| record.tags.len() > 1) {
-            record.tags.remove(&tag);
-            return catalog.save().map_err(|error| failed("removing an image's name")(error));
-        }
-        if let Some((container, _)) = self.held.lock().iter().find(|(_, id)| **id == found.id) {
-            let short: String = container.chars().take(12).collect();
-            return Err(Error::Conflict(format!(
-                "conflict: unable to remove repository reference {reference:?} (must force) - container {short} is using its \
-                 referenced image {}",
-                &found.id["sha256:".len()..][..12]
-            )));
-        }
-        catalog.records.remove(&found.id);
-        // First forgotten, then deleted: a crash between leaves files without an image, which the next start drops.
-        catalog.save().map_err(|error| failed("removing an image")(error))?;
-        let (blobs, layers) = catalog.used();
-        for layer in &found.layers {
-            if !layers.contains(layer.diff_id.as_str()) {
-                discard(&self.layer(&layer.diff_id)?);
-            }
-            if !blobs.contains(layer.blob.as_str()) {
-                discard(&self.blob(&layer.blob)?);
-            }
-        }
-        if !blobs.contains(found.id.as_str()) {
-            discard(&self.blob(&found.id)?);
-        }
-        Ok(())
+    fn runtime(&self) -> tokio::runtime::Handle {
+        self.dial.clone().unwrap_or_else(tokio::runtime::Handle::current)
     }
-
-    /// At start: layers without an image may be incomplete, since only a recorded image's were synced. Blobs without one
-    /// go too, but parts of blobs stay: their pull is resumed.
-    fn drop_leftovers(&self) -> io::Result<()> {
-        let catalog = self.catalog.lock();
-        let (blobs, layers) = catalog.used();
-        for (directory, used) in [("layers", &layers), ("blobs/sha256", &blobs)] {
-            for entry in fs::read_dir(self.data_dir.join(directory))? {
-                let entry = entry?;
-                let name = entry.file_name().to_string_lossy().into_owned();
-                if !name.ends_with(".partial") && !used.contains(format!("sha256:{name}").as_str()) {
-                    discard(&entry.path());
-                }
-            }
-        }
-        for entry in fs::read_dir(self.scratch())? {
-            discard(&entry?.path());
-        }
-        Ok(())
-    }
-}
-
-/// Removes a file or a tree; what can't be removed is dropped at the next start.
-fn discard(path: &Path) {
-    let result = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "can't remove");
-        }
-        _ => {}
-    }
-}
-
-fn no_such_image(reference: &str) -> Error {
-    Error::NotFound(format!("No such image: {reference}"))
 }
 
 fn failed<E: std::fmt::Display>(step: &'static str) -> impl FnOnce(E) -> Error {
     move |error| Error::Failed { step, message: error.to_string() }
+}
+
+const DISK_FULL: &str = "no space left on device";
+
+/// A full disk in words that say what to do.
+fn disk_failed(step: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |error| {
+        let message = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                format!("{DISK_FULL}: remove images or enlarge the disk of the data directory")
+            }
+            _ => error.to_string(),
+        };
+        Error::Failed { step, message }
+    }
+}
+
+fn is_disk_full(error: &Error) -> bool {
+    matches!(error, Error::Failed { message, .. } if message.starts_with(DISK_FULL))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -26,5 +26,8 @@ pub mod usage;
 mod users;
 
 pub use engine::{Engine, Error, Result, Session};
-pub use images::{Image, Images, PullProgress};
+pub use images::{
+    Commit, Image, ImageEvent, Images, Layer, Loaded, Platform, PullOptions, PullProgress, PushProgress, Removal,
+    Removed,
+};
 pub use spec::*;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use common::archive::{Image, Member, layer};
 use common::install_crypto;
 use common::registry::Registry;
-use tug_engine::{Auth, Config, Error, Images, PullProgress};
+use tug_engine::{Auth, Config, Error, Images, Loaded, PullProgress, Removal};
 
 fn config(data: &Path, mirror: Option<&str>) -> Config {
     let mirrors = mirror.map(|m| ("docker.io".to_owned(), vec![format!("http://{m}")])).into_iter().collect();
@@ -81,13 +81,13 @@ async fn an_image_comes_from_a_mirror_whole_and_once() {
         format!("; mirror {}: manifest for test:none not found: manifest unknown: manifest unknown", registry.host);
     assert!(matches!(&unknown, Error::NotFound(said) if said.ends_with(&words)), "{unknown}");
 
-    images.remove("test:1").await.expect("removing an image");
+    images.remove("test:1", Removal::default()).await.expect("removing an image");
     assert!(top.exists() && bottom.exists(), "the other image has the same layers");
     images.hold("c0ffee", &zstd.id);
-    let last = images.remove("zstd:1").await;
+    let last = images.remove("zstd:1", Removal::default()).await;
     assert!(matches!(last, Err(Error::Conflict(_))), "a container uses it");
     images.release("c0ffee");
-    images.remove("zstd:1").await.expect("removing the image");
+    images.remove("zstd:1", Removal::default()).await.expect("removing the image");
     assert!(images.list().is_empty() && !top.exists() && !bottom.exists());
 }
 
@@ -154,14 +154,7 @@ async fn an_interrupted_pull_goes_on_where_it_ended() {
     let registry = Registry::start();
     let work = tempfile::tempdir().expect("a temporary directory");
     let archive = work.path().join("image.tar");
-    // Bytes that don't compress, so that the transfer is as long as the file.
-    let mut state = 1u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
-    })
-    .take(3 << 20)
-    .collect();
+    let noise = common::archive::noise(3 << 20);
     image(&archive, &[layer(&[Member::file("noise", &noise)])]);
     registry.push(&archive, "library/test:1", &[]);
 
@@ -196,7 +189,8 @@ async fn archives_are_loaded_as_local_images() {
     let archive = work.path().join("image.tar");
     image(&archive, &[layer(&[Member::file("a", b"a")])]);
     let images = Images::open(&config(&work.path().join("data"), None)).expect("a new store");
-    assert_eq!(images.load(&archive).await.expect("a docker archive"), ["docker.io/library/test:1"]);
+    let names = |loaded: Vec<Loaded>| loaded.into_iter().flat_map(|image| image.tags).collect::<Vec<_>>();
+    assert_eq!(names(images.load(&archive).await.expect("a docker archive")), ["docker.io/library/test:1"]);
     assert!(images.resolve("test:1").expect("loaded").local);
 
     let layout = work.path().join("layout.tar");
@@ -206,7 +200,7 @@ async fn archives_are_loaded_as_local_images() {
         .status()
         .expect("Debian's skopeo is installed");
     assert!(copied.success());
-    assert_eq!(images.load(&layout).await.expect("an OCI archive"), ["docker.io/library/other:2"]);
+    assert_eq!(names(images.load(&layout).await.expect("an OCI archive")), ["docker.io/library/other:2"]);
 
     fs::write(&layout, b"no archive at all").expect("writing");
     images.load(&layout).await.expect_err("not an archive");

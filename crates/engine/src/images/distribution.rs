@@ -1,5 +1,5 @@
 //! The distribution protocol as far as a pull needs it: manifests, blobs from any byte on, and the tokens and passwords
-//! that a registry asks for (github.com/distribution/distribution, `docs/content/spec`).
+//! that a registry asks for (github.com/distribution/distribution, `docs/content/spec`). What a push needs: `upload.rs`.
 
 use std::collections::HashMap;
 
@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
 use parking_lot::Mutex;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
-use reqwest::{Response, StatusCode};
+use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LINK, RANGE, WWW_AUTHENTICATE};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 
 use crate::spec::Auth;
@@ -17,6 +17,9 @@ use crate::spec::Auth;
 pub const MOST_DOCUMENT_BYTES: u64 = 8 << 20;
 /// Errors and tokens are short.
 const MOST_ANSWER_BYTES: u64 = 1 << 20;
+
+/// More tags than any repository has.
+const MOST_TAGS: usize = 100_000;
 
 const MANIFESTS: &str = "application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, \
@@ -48,6 +51,8 @@ pub struct Client {
     /// `https://host:port`, with a mirror's path.
     base: String,
     auth: Auth,
+    /// What a token must allow; reading the repository that is asked for when empty.
+    pub scopes: Vec<String>,
     /// What the registry has taken so far.
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -58,7 +63,7 @@ impl Client {
             Auth::Bearer(token) => header(format!("Bearer {token}")),
             _ => None,
         };
-        Self { http, base, auth, authorization: Mutex::new(authorization) }
+        Self { http, base, auth, scopes: Vec::new(), authorization: Mutex::new(authorization) }
     }
 
     /// The bytes of a manifest or an index; `reference` is a tag or a digest.
@@ -75,22 +80,61 @@ impl Client {
         self.get(repository, &format!("blobs/{digest}"), range.map(|range| (RANGE, range)).into_iter().collect()).await
     }
 
+    /// Names of all tags, over as many answers as the registry makes of them.
+    pub async fn tags(&self, repository: &str) -> Result<Vec<String>> {
+        let mut tags = Vec::new();
+        let mut next = Some(self.url(repository, "tags/list"));
+        while let Some(url) = next {
+            let answer = self.ask(repository, |http| http.get(url.clone())).await?;
+            next = next_page(answer.headers()).and_then(|link| Some(answer.url().join(&link).ok()?.into()));
+            let page: TagList = serde_json::from_slice(&read(answer, MOST_DOCUMENT_BYTES).await?)
+                .map_err(|error| Refusal::Senseless(format!("a list of tags: {error}")))?;
+            tags.extend(page.tags.unwrap_or_default());
+            if tags.len() > MOST_TAGS {
+                return Err(Refusal::Senseless(format!("more than {MOST_TAGS} tags")));
+            }
+        }
+        Ok(tags)
+    }
+
     async fn get(&self, repository: &str, what: &str, headers: HeaderMap) -> Result<Response> {
-        let url = format!("{}/v2/{repository}/{what}", self.base);
-        let mut answer = self.send(&url, headers.clone()).await?;
+        let url = self.url(repository, what);
+        self.ask(repository, |http| http.get(&url).headers(headers.clone())).await
+    }
+
+    pub fn url_of_api(&self) -> String {
+        format!("{}/v2/", self.base)
+    }
+
+    pub fn url(&self, repository: &str, what: &str) -> String {
+        format!("{}/v2/{repository}/{what}", self.base)
+    }
+
+    /// Sends a request, once more with what the registry asks for.
+    pub async fn ask(
+        &self,
+        repository: &str,
+        request: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Response> {
+        let mut answer = self.send(request(&self.http)).await?;
         if answer.status() == StatusCode::UNAUTHORIZED
             && let Some(authorization) = self.authorize(answer.headers(), repository).await?
         {
             *self.authorization.lock() = Some(authorization);
-            answer = self.send(&url, headers).await?;
+            answer = self.send(request(&self.http)).await?;
         }
         if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
     }
 
-    async fn send(&self, url: &str, mut headers: HeaderMap) -> Result<Response> {
+    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        let mut request = request.build()?;
         let authorization = self.authorization.lock().clone();
-        headers.extend(authorization.map(|value| (AUTHORIZATION, value)));
-        Ok(self.http.get(url).headers(headers).send().await?)
+        // Registries may send us elsewhere, where nobody is to know it.
+        let own = url::Url::parse(&self.base).is_ok_and(|base| base.origin() == request.url().origin());
+        if let Some(authorization) = authorization.filter(|_| own) {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
+        }
+        Ok(self.http.execute(request).await?)
     }
 
     /// What to send to a registry that asks for it so; `None` when there is nothing better than what was sent.
@@ -115,7 +159,10 @@ impl Client {
         if let Some(service) = parameters.get("service") {
             url.query_pairs_mut().append_pair("service", service);
         }
-        url.query_pairs_mut().append_pair("scope", &format!("repository:{repository}:pull"));
+        let reading = [format!("repository:{repository}:pull")];
+        for scope in if self.scopes.is_empty() { &reading[..] } else { &self.scopes } {
+            url.query_pairs_mut().append_pair("scope", scope);
+        }
         let mut headers = HeaderMap::new();
         if let Auth::Basic { username, password } = &self.auth {
             url.query_pairs_mut().append_pair("account", username);
@@ -140,6 +187,18 @@ struct Granted {
     /// Its name in OAuth 2.0.
     #[serde(default)]
     access_token: String,
+}
+
+#[derive(Deserialize)]
+struct TagList {
+    tags: Option<Vec<String>>,
+}
+
+/// `</v2/a/tags/list?last=x&n=100>; rel="next"` (RFC 8288).
+fn next_page(headers: &HeaderMap) -> Option<String> {
+    let link = headers.get(LINK)?.to_str().ok()?;
+    let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;
+    parameters.contains("next").then(|| target.to_owned())
 }
 
 #[derive(Deserialize)]

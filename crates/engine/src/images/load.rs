@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest};
@@ -14,8 +15,9 @@ use tar::EntryType;
 use crate::engine::{Error, Result};
 use crate::images::catalog::{Layer, Record};
 use crate::images::reference::Reference;
+use crate::images::store::{Claim, Shared};
 use crate::images::unpack::{decompress, hex};
-use crate::images::{Shared, failed};
+use crate::images::{blocking, disk_failed, failed};
 
 /// Files of an archive laid down for random access, and removed with this value.
 struct Archive {
@@ -24,21 +26,53 @@ struct Archive {
     links: HashMap<PathBuf, PathBuf>,
 }
 
-/// Brings all images of the archive into the store. Blocks; nothing is recorded unless all of it is well.
-///
-/// Returns the records to make, and the names in them as docker prints them.
-pub fn load(store: &Shared, path: &Path) -> Result<(Vec<Record>, Vec<String>)> {
-    let archive = Archive::read(store, path).map_err(|error| failed("reading the archive")(error))?;
-    let records = if let Some(bytes) = archive.file("manifest.json") {
-        docker_archive(store, &archive, &bytes)?
+/// An image of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub id: String,
+    /// Normalized.
+    pub tags: Vec<String>,
+    /// Tags that other images had until now, and these.
+    pub renamed: Vec<(String, String)>,
+}
+
+/// Brings all images of the archive into the store; nothing is recorded unless all of it is well.
+pub async fn load(store: Arc<Shared>, path: PathBuf) -> Result<Vec<Loaded>> {
+    let reading = store.clone();
+    let (records, claim) = blocking(move || {
+        let mut claim = reading.claim();
+        match read(&reading, &mut claim, &path) {
+            Ok(records) => Ok((records, claim)),
+            Err(error) => {
+                claim.abandon();
+                Err(error)
+            }
+        }
+    })
+    .await?;
+    let mut loaded = Vec::new();
+    for record in records {
+        let (id, tags) = (record.id.clone(), record.tags.iter().cloned().collect());
+        let before = store.record(record).await?;
+        let others = before.into_iter().filter_map(|(tag, had)| Some((tag, had.filter(|had| *had != id)?)));
+        let renamed = others.collect();
+        store.tell("load", &id, &id, &id);
+        loaded.push(Loaded { id, tags, renamed });
+    }
+    drop(claim);
+    Ok(loaded)
+}
+
+/// The records to make.
+fn read(store: &Shared, claim: &mut Claim, path: &Path) -> Result<Vec<Record>> {
+    let archive = Archive::read(store, path).map_err(disk_failed("reading the archive"))?;
+    if let Some(bytes) = archive.file("manifest.json") {
+        docker_archive(store, claim, &archive, &bytes)
     } else if let Some(bytes) = archive.file("index.json") {
-        oci_layout(store, &archive, &bytes)?
+        oci_layout(store, claim, &archive, &bytes)
     } else {
-        return Err(Error::Invalid("the archive holds neither manifest.json nor index.json: it is no image".into()));
-    };
-    let mut names: Vec<String> = records.iter().flat_map(|r| r.tags.iter().cloned()).collect();
-    names.extend(records.iter().filter(|r| r.tags.is_empty()).map(|r| r.id.clone()));
-    Ok((records, names))
+        Err(Error::Invalid("invalid archive: does not contain a manifest.json".into()))
+    }
 }
 
 impl Archive {
@@ -108,36 +142,36 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-fn docker_archive(store: &Shared, archive: &Archive, bytes: &[u8]) -> Result<Vec<Record>> {
+fn docker_archive(store: &Shared, claim: &mut Claim, archive: &Archive, bytes: &[u8]) -> Result<Vec<Record>> {
     let images: Vec<DockerImage> =
         serde_json::from_slice(bytes).map_err(|error| failed("reading manifest.json")(error))?;
     let mut records = Vec::new();
     for image in images {
-        let id = take_blob(store, &archive.path(&image.config), None)?;
+        let id = take_blob(store, claim, &archive.path(&image.config), None)?;
         let config = store.configuration(&id)?;
         let layers: Vec<PathBuf> = image.layers.iter().map(|name| archive.path(name)).collect();
         let mut tags = Vec::new();
         for name in image.repo_tags.unwrap_or_default() {
             tags.extend(Reference::parse(&name)?.tagged());
         }
-        records.push(take_image(store, id, &config, &layers, tags)?);
+        records.push(take_image(store, claim, id, &config, &layers, tags)?);
     }
     Ok(records)
 }
 
-fn oci_layout(store: &Shared, archive: &Archive, bytes: &[u8]) -> Result<Vec<Record>> {
+fn oci_layout(store: &Shared, claim: &mut Claim, archive: &Archive, bytes: &[u8]) -> Result<Vec<Record>> {
     let index = ImageIndex::from_reader(bytes).map_err(|error| failed("reading index.json")(error))?;
     let mut records = Vec::new();
     for descriptor in index.manifests() {
         let Some((_, manifest)) = oci_manifest(archive, descriptor, 0)? else { continue };
         let blob = |descriptor: &Descriptor| archive.path(&blob_name(descriptor));
-        let id = take_blob(store, &blob(manifest.config()), Some(manifest.config().digest().as_ref()))?;
+        let id = take_blob(store, claim, &blob(manifest.config()), Some(manifest.config().digest().as_ref()))?;
         let config = store.configuration(&id)?;
         let layers: Vec<PathBuf> = manifest.layers().iter().map(blob).collect();
         let annotations = descriptor.annotations().clone().unwrap_or_default();
         let name = annotations.get("io.containerd.image.name").or(annotations.get("org.opencontainers.image.ref.name"));
         let tags = name.and_then(|name| Reference::parse(name).ok()?.tagged()).into_iter().collect();
-        records.push(take_image(store, id, &config, &layers, tags)?);
+        records.push(take_image(store, claim, id, &config, &layers, tags)?);
     }
     Ok(records)
 }
@@ -169,6 +203,7 @@ fn oci_manifest(archive: &Archive, descriptor: &Descriptor, depth: u8) -> Result
 
 fn take_image(
     store: &Shared,
+    claim: &mut Claim,
     id: String,
     config: &ImageConfiguration,
     paths: &[PathBuf],
@@ -181,11 +216,14 @@ fn take_image(
     }
     let mut layers = Vec::new();
     for (path, diff_id) in paths.iter().zip(diff_ids) {
-        let bytes = fs::metadata(path).map_err(|error| failed("reading a layer")(error))?.len();
-        let blob = take_blob(store, path, None)?;
-        let layer = Layer { blob, diff_id: diff_id.clone(), bytes };
-        store.unpack_blocking(&layer)?;
-        layers.push(layer);
+        if let Some(known) = claim.layer(diff_id) {
+            layers.push(known);
+            continue;
+        }
+        let bytes = fs::metadata(path).map_err(disk_failed("reading a layer"))?.len();
+        let blob = take_blob(store, claim, path, None)?;
+        let layer = Layer { blob, diff_id: diff_id.clone(), bytes, unpacked_bytes: 0, packed: None };
+        layers.push(store.unpack_blocking(layer)?);
     }
     Ok(Record {
         id,
@@ -194,11 +232,14 @@ fn take_image(
         digests: Default::default(),
         local: true,
         created: SystemTime::now(),
+        parent: None,
+        tagged: None,
+        removed: false,
     })
 }
 
-/// Copies a file into the blobs, under its digest, which must be `expected` where that is known.
-fn take_blob(store: &Shared, path: &Path, expected: Option<&str>) -> Result<String> {
+/// Puts a file among the blobs, under its digest, which must be `expected` where that is known.
+pub fn take_blob(store: &Shared, claim: &mut Claim, path: &Path, expected: Option<&str>) -> Result<String> {
     let take = || -> io::Result<String> {
         let mut file = File::open(path)?;
         let mut hash = Sha256::new();
@@ -216,11 +257,14 @@ fn take_blob(store: &Shared, path: &Path, expected: Option<&str>) -> Result<Stri
     if expected.is_some_and(|expected| expected != digest) {
         return Err(failed("verifying the archive")(format!("a blob's digest is {digest}")));
     }
+    claim.add(&digest);
     let target = store.blob(&digest)?;
     if !target.exists() {
         // Linked, not renamed: another image of the archive may hold the same layer.
         match fs::hard_link(path, &target) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("storing a blob")(error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(disk_failed("storing a blob")(error));
+            }
             _ => {}
         }
     }

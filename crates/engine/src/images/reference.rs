@@ -15,7 +15,7 @@ pub struct Reference {
     pub registry: String,
     /// `library/nginx`.
     pub repository: String,
-    /// Set to `latest` when neither a tag nor a digest is given.
+    /// [`Reference::parse`] sets it to `latest` when neither a tag nor a digest is given.
     pub tag: Option<String>,
     /// `sha256:…`.
     pub digest: Option<String>,
@@ -25,6 +25,18 @@ impl Reference {
     /// # Errors
     /// In docker's words when the text isn't a reference.
     pub fn parse(text: &str) -> Result<Self> {
+        let mut reference = Self::parse_as_written(text)?;
+        if reference.digest.is_none() {
+            reference.tag.get_or_insert_with(|| "latest".into());
+        }
+        Ok(reference)
+    }
+
+    /// As [`Reference::parse`], but without a tag where none is written: a whole repository.
+    ///
+    /// # Errors
+    /// As [`Reference::parse`].
+    pub fn parse_as_written(text: &str) -> Result<Self> {
         let invalid = || Error::Invalid("invalid reference format".into());
         if text.len() == 64 && is_hex(text) {
             let words = format!("invalid repository name ({text}), cannot specify 64-byte hexadecimal strings");
@@ -73,7 +85,6 @@ impl Reference {
             let words = format!("repository name must not be more than {MOST_NAME_BYTES} characters");
             return Err(Error::Invalid(words));
         }
-        let tag = tag.or_else(|| digest.is_none().then(|| "latest".into()));
         Ok(Self { registry: registry.into(), repository, tag, digest })
     }
 
@@ -94,6 +105,13 @@ impl Reference {
             (DEFAULT_REGISTRY, None) => self.repository.clone(),
             _ => self.name(),
         }
+    }
+
+    /// As docker shows it, with what follows the name.
+    pub fn familiar(&self) -> String {
+        let tag = self.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = self.digest.as_ref().map(|digest| format!("@{digest}")).unwrap_or_default();
+        self.familiar_name() + &tag + &digest
     }
 }
 
@@ -180,6 +198,15 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(Reference::parse(text).expect(text).to_string(), expected);
         }
+        let shown = [
+            ("docker.io/library/a", "a:latest"),
+            ("docker.io/a/b:1", "a/b:1"),
+            ("h:5/library/a", "h:5/library/a:latest"),
+        ];
+        for (text, familiar) in shown {
+            assert_eq!(Reference::parse(text).expect(text).familiar(), familiar);
+        }
+        assert_eq!(Reference::parse_as_written("a/b").expect("a repository").familiar(), "a/b");
     }
 
     #[test]

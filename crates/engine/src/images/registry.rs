@@ -19,6 +19,9 @@ const DOCKER_HUB: &str = "registry-1.docker.io";
 /// Where docker looks for a registry's own certificates.
 const CERTIFICATES: &str = "/etc/docker/certs.d";
 
+/// How long the other side may stay silent.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// One place to fetch from.
 pub struct Endpoint {
     /// `host:port`.
@@ -33,6 +36,13 @@ enum Transport {
     /// Whoever answers is believed.
     AnyTls,
     Plain,
+}
+
+/// Which way images go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Pull,
+    Push,
 }
 
 /// Where images come from besides their registries, and how hosts' names are found.
@@ -53,20 +63,24 @@ impl Routes {
                 .split_once("://")
                 .ok_or_else(|| Error::Invalid(format!("mirror {url:?} of {} is not a URL", reference.registry)))?;
             let transport = if scheme == "http" { Transport::Plain } else { Transport::Tls };
-            found.push(self.endpoint(place.trim_end_matches('/'), transport, &Auth::Anonymous)?);
+            let place = place.trim_end_matches('/');
+            found.push(self.endpoint(place, transport, &Auth::Anonymous, Direction::Pull)?);
         }
-        let host = if reference.registry == DEFAULT_REGISTRY { DOCKER_HUB } else { &reference.registry };
-        // In Docker's order.
-        let transports: &[_] =
-            if is_loopback(host) { &[Transport::AnyTls, Transport::Plain] } else { &[Transport::Tls] };
-        for transport in transports {
-            found.push(self.endpoint(host, *transport, auth)?);
-        }
+        found.extend(self.own_endpoints(&reference.registry, auth, Direction::Pull)?);
         Ok(found)
     }
 
+    /// The registry itself, in the ways in which it may speak. Blocks.
+    pub fn own_endpoints(&self, registry: &str, auth: &Auth, direction: Direction) -> Result<Vec<Endpoint>> {
+        let host = if registry == DEFAULT_REGISTRY { DOCKER_HUB } else { registry };
+        // In Docker's order.
+        let transports: &[_] =
+            if is_loopback(host) { &[Transport::AnyTls, Transport::Plain] } else { &[Transport::Tls] };
+        transports.iter().map(|transport| self.endpoint(host, *transport, auth, direction)).collect()
+    }
+
     /// `place` is `host:port`, with a path behind it for some mirrors.
-    fn endpoint(&self, place: &str, transport: Transport, auth: &Auth) -> Result<Endpoint> {
+    fn endpoint(&self, place: &str, transport: Transport, auth: &Auth, direction: Direction) -> Result<Endpoint> {
         let host = place.split('/').next().unwrap_or(place);
         let (scheme, tls) = match transport {
             Transport::Tls => ("https", trust::tls(&Path::new(CERTIFICATES).join(host))?),
@@ -77,9 +91,13 @@ impl Routes {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .connect_timeout(Duration::from_secs(30))
-            // Between two pieces of data, not for a whole layer.
-            .read_timeout(Duration::from_secs(60))
             .user_agent(concat!("tug/", env!("CARGO_PKG_VERSION")));
+        builder = match direction {
+            // Between two pieces of data, not for a whole layer.
+            Direction::Pull => builder.read_timeout(PATIENCE),
+            // Nothing is read while a layer is sent.
+            Direction::Push => builder.tcp_user_timeout(PATIENCE),
+        };
         if let Some(names) = &self.names {
             builder = builder.dns_resolver(Lookup(names.clone()));
         }

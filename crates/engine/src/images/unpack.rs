@@ -45,18 +45,36 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Told by the first bytes: media types lie more often.
-pub fn decompress(file: File) -> io::Result<Box<dyn Read>> {
-    use std::io::BufRead;
-    let mut reader = BufReader::with_capacity(256 << 10, file);
-    let start = reader.fill_buf()?;
-    if start.starts_with(&[0x1f, 0x8b]) {
-        return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(reader)));
+/// How a blob is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    /// Told by the first bytes: media types lie more often.
+    pub fn of(file: &File) -> io::Result<Self> {
+        use std::os::unix::fs::FileExt;
+        let mut start = [0; 4];
+        let count = file.read_at(&mut start, 0)?;
+        Ok(match &start[..count] {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd] => Self::Zstd,
+            _ => Self::None,
+        })
     }
-    if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(reader)?));
-    }
-    Ok(Box::new(reader))
+}
+
+pub fn decompress(file: File) -> io::Result<Box<dyn Read + Send>> {
+    let packing = Packing::of(&file)?;
+    let reader = BufReader::with_capacity(256 << 10, file);
+    Ok(match packing {
+        Packing::None => Box::new(reader),
+        Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        Packing::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
+    })
 }
 
 struct Hashing<R> {

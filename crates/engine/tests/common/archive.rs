@@ -77,6 +77,16 @@ impl Member {
     }
 }
 
+/// Bytes that don't compress, so that a transfer is as long as the file.
+pub fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(bytes).collect()
+}
+
 /// A layer's archive, uncompressed.
 pub fn layer(members: &[Member]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
