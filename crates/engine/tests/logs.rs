@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use common::{Node, text};
 use futures::StreamExt;
+use tokio::io::AsyncWriteExt;
 use tug_engine::*;
 use tug_shim::log::rotated;
 
@@ -66,10 +67,19 @@ async fn a_part_of_a_log_is_read() {
     let node = Node::with_busybox().await;
     for format in FORMATS {
         let id = format!("{format:?}").to_lowercase();
-        let line = "for i in 1 2 3; do echo $i; usleep 20000; done; echo last >&2; printf end";
+        // Each line waits until the one before is in the log: nothing else orders what two pipes bring, or parts two times.
+        let line = "for i in 1 2 3; do echo $i; read go; done; echo last >&2; read go; printf end";
         let log = log(&node, &id, format);
-        let (_, all) = node.run(ContainerSpec { log, ..node.spec(&id, &["sh", "-c", line]) }).await;
-        assert_eq!(all, "1\n2\n3\nlast\nend");
+        let spec = ContainerSpec { log, stdin: true, ..node.spec(&id, &["sh", "-c", line]) };
+        node.start(spec).await.expect("it starts");
+        let mut stdin = node.engine.attach(&id, true).await.expect("attached").stdin.expect("stdin");
+        let mut following = node.engine.logs(&id, LogOptions { follow: true, ..LogOptions::default() }).expect("a log");
+        for _ in 0..4 {
+            following.next().await.expect("a line").expect("read");
+            stdin.write_all(b"\n").await.expect("it is read");
+        }
+        node.ended(&id).await;
+        assert_eq!(node.output(&id).await, "1\n2\n3\nlast\nend");
         let lines: Vec<LogLine> = node
             .engine
             .logs(&id, LogOptions::default())
@@ -111,7 +121,7 @@ async fn following_misses_nothing_while_files_rotate() {
         let following = node.engine.logs(&id, LogOptions { follow: true, ..LogOptions::default() }).expect("a log");
         let session = node.engine.attach(&id, true).await.expect("attached");
         let mut stdin = session.stdin.expect("stdin");
-        tokio::io::AsyncWriteExt::write_all(&mut stdin, b"go\n").await.expect("it is read");
+        stdin.write_all(b"go\n").await.expect("it is read");
         let expected: String = (1..=2000).map(|number| format!("{number}\n")).collect();
         let read = text(following).await;
         let differs = read.lines().zip(expected.lines()).find(|(read, expected)| read != expected);
