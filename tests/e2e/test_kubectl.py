@@ -217,6 +217,11 @@ def test_exec(kube):
     assert (failed.value.code, failed.value.stdout) == (7, "out\n")
     assert failed.value.stderr == "err\ncommand terminated with exit code 7\n"
     assert "executable file not found" in kube.refused("exec", "box", "--", "no-such-program")
+    # A command that ends while input is still on its way: its exit code arrives, whatever nobody read.
+    for code in range(1, 10):
+        with pytest.raises(kubectl.Failed) as failed:
+            kube("exec", "-i", "box", "--", "sh", "-c", f"head -c 5; exit {code}", stdin=big)
+        assert (failed.value.code, failed.value.stdout) == (code, "xxxxx")
 
 
 def test_exec_on_a_terminal(kube):

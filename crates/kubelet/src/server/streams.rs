@@ -1,6 +1,7 @@
 //! exec and attach: a session's streams over a WebSocket, its end as a `Status` on the error channel.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
@@ -27,6 +28,8 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 /// Messages under way to the client; when it doesn't read, the command waits.
 const QUEUE: usize = 16;
 const CHUNK_BYTES: usize = 32 * 1024;
+/// How long a client may take to answer the end of a session.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default, PartialEq)]
 struct Options {
@@ -112,11 +115,11 @@ async fn run(pending: Pending, options: Options, at_end: InputEnd, session: Runt
             return;
         }
     };
-    let (sink, stream) = socket.split();
+    let (sink, mut stream) = socket.split();
     let (out, messages) = mpsc::channel(QUEUE);
     let writer = tokio::spawn(write(sink, messages, protocol));
     let end = match session {
-        Ok(session) => serve(session, &options, at_end, stream, protocol, &out).await,
+        Ok(session) => serve(session, &options, at_end, &mut stream, protocol, &out).await,
         Err(error) => Some(internal_error(&error.to_string())),
     };
     if let Some(end) = end {
@@ -126,6 +129,11 @@ async fn run(pending: Pending, options: Options, at_end: InputEnd, session: Runt
     drop(out);
     // The writer ends with its channel; a panic in it has been reported already.
     let _ = writer.await;
+    // What the client still sends is read until it closes too: a socket closed on unread input resets the connection,
+    // and what was sent last is lost on its way.
+    let farewell = async { while let Some(Ok(_)) = stream.next().await {} };
+    // One that doesn't answer is cut off.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
 /// Carries data until the command ends, and says how; `None` when the client left.
@@ -133,7 +141,7 @@ async fn serve(
     session: Session,
     options: &Options,
     at_end: InputEnd,
-    mut stream: SplitStream<Socket>,
+    stream: &mut SplitStream<Socket>,
     protocol: Protocol,
     out: &mpsc::Sender<(u8, Vec<u8>)>,
 ) -> Option<String> {
@@ -229,7 +237,6 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut messages: mpsc::Receive
     }
     // The client may have left without waiting for the end.
     let _ = sink.send(Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))).await;
-    let _ = sink.close().await;
 }
 
 fn success() -> String {
