@@ -28,6 +28,7 @@ const EXIT_NOT_STARTED: i32 = 128;
 const LOG_BYTES: u64 = 10 << 20;
 const LOG_FILES: u32 = 5;
 const ID_BYTES: usize = 64;
+const ANNEX: &str = "annex.json";
 /// What a running container is confined to, for its execs.
 pub(crate) const CONFINEMENT: &str = "confinement.json";
 
@@ -35,17 +36,28 @@ pub(crate) const CONFINEMENT: &str = "confinement.json";
 const KILL: Duration = Duration::from_secs(10);
 
 impl Engine {
-    /// Unpacks nothing: layers are shared. Makes the writable layer and the OCI configuration.
+    /// Unpacks nothing: layers are shared. Makes the writable layer. A container whose sandbox bears its own id is made
+    /// before its sandbox, which has to be there when it starts.
     ///
     /// # Errors
     /// `Conflict` when the id is taken, `NotFound` without its sandbox or image.
     pub async fn create_container(&self, spec: ContainerSpec) -> Result<()> {
+        self.create_container_with(spec, None).await
+    }
+
+    /// The same with a document of the caller's own, which is there whenever the container is.
+    ///
+    /// # Errors
+    /// As [`Engine::create_container`].
+    pub async fn create_container_with(&self, spec: ContainerSpec, annex: Option<Vec<u8>>) -> Result<()> {
         let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
         let id = spec.id.clone();
         if id.is_empty() || id.len() > ID_BYTES || id.starts_with('.') || !id.bytes().all(valid) {
             return Err(Error::Invalid(format!("invalid container id \"{id}\"")));
         }
-        self.sandbox(&spec.sandbox)?;
+        if !is_lone(&spec) {
+            self.sandbox(&spec.sandbox)?;
+        }
         self.image_config(&spec.image)?;
         if let Some(signal) = &spec.stop_signal {
             signals::number(signal)?;
@@ -78,6 +90,9 @@ impl Engine {
         let made = blocking(move || {
             let failed = |err: std::io::Error| Error::Failed { step: "make container", message: err.to_string() };
             Rootfs::new(dir.clone()).create().map_err(failed)?;
+            if let Some(annex) = annex {
+                record::replace(&dir.join(ANNEX), &annex)?;
+            }
             record::write_synced(&dir.join(RECORD), &status)
         });
         if let Err(err) = made.await {
@@ -88,6 +103,21 @@ impl Engine {
             return Err(err);
         }
         Ok(())
+    }
+
+    /// What the caller keeps with a container.
+    ///
+    /// # Errors
+    /// When it can't be read; it is missing where none was given.
+    pub fn annex(&self, id: &str) -> std::io::Result<Vec<u8>> {
+        fs::read(self.container_dir(id).join(ANNEX))
+    }
+
+    /// # Errors
+    /// When it can't be written; what was there stays.
+    pub async fn set_annex(&self, id: &str, annex: Vec<u8>) -> Result<()> {
+        let path = self.container_dir(id).join(ANNEX);
+        blocking(move || record::replace(&path, &annex)).await
     }
 
     pub(crate) fn entry(&self, id: &str) -> Result<Arc<Container>> {
@@ -125,7 +155,8 @@ impl Engine {
 
     pub(crate) fn container_cgroup(&self, status: &ContainerStatus) -> Result<String> {
         let sandbox = self.sandbox(&status.sandbox)?;
-        Ok(format!("{}/{}", self.sandbox_cgroup(&sandbox.spec), status.id))
+        let own = self.sandbox_cgroup(&sandbox.spec);
+        Ok(if sandbox.spec.lone { own } else { format!("{own}/{}", status.id) })
     }
 
     /// Starts a container that was created or has ended.
@@ -174,13 +205,19 @@ impl Engine {
         let cgroup = self.container_cgroup(status)?;
         let pid_namespace = self.joined_pid_namespace(&status.spec)?;
         let own_pid = pid_namespace.is_none() && !sandbox.spec.share_pid && !sandbox.spec.host_pid;
-        if run > 1 {
+        if run > 1 && !sandbox.spec.lone {
             // Its counters are the earlier run's.
             cgroup::remove(&cgroup).await?;
         }
         let run_dir = sandbox_dir(&self.config.run_dir, &status.sandbox);
-        let shm = if sandbox.spec.host_ipc { PathBuf::from("/dev/shm") } else { run_dir.join("shm") };
+        let shm = match &sandbox.spec.ipc_of {
+            Some(other) => sandbox_dir(&self.config.run_dir, other).join("shm"),
+            None if sandbox.spec.host_ipc => PathBuf::from("/dev/shm"),
+            None => run_dir.join("shm"),
+        };
         let (dir, namespaces) = (self.container_dir(&status.id), self.namespaces(&status.sandbox));
+        let of = |other: &Option<String>| other.as_ref().map_or_else(|| namespaces.clone(), |id| self.namespaces(id));
+        let (net, ipc) = (of(&sandbox.spec.net_of).join("net"), of(&sandbox.spec.ipc_of).join("ipc"));
         let confinement = runtime_spec::confinement(&status.spec, &self.filters)?;
         let start = Start {
             id: status.id.clone(),
@@ -214,6 +251,8 @@ impl Engine {
                 user: &user,
                 cgroup: &cgroup,
                 namespaces: &namespaces,
+                net: &net,
+                ipc: &ipc,
                 shm: &shm,
                 pid_namespace,
             };
@@ -249,13 +288,10 @@ impl Engine {
         if !matches!(status.state, State::Running | State::Paused) {
             return Ok(());
         }
-        let of_image = || self.image_config(&status.image).ok()?.config().as_ref()?.stop_signal().clone();
-        let signal = status.spec.stop_signal.clone().or_else(of_image);
-        // An image's signal that makes no sense must not make its containers unstoppable.
-        let signal = signal.and_then(|signal| signals::number(&signal).ok()).unwrap_or(nix::libc::SIGTERM);
         if !grace.is_zero() {
-            match self.signal(&status, signal, false).await {
+            match self.signal(&status, self.stop_signal(&status), false).await {
                 Ok(()) => {
+                    self.thaw(&status).await?;
                     if tokio::time::timeout(grace, ended(&container)).await.is_ok() {
                         return Ok(());
                     }
@@ -276,6 +312,15 @@ impl Engine {
         })
     }
 
+    fn stop_signal(&self, status: &ContainerStatus) -> i32 {
+        let of_image = || self.image_config(&status.image).ok()?.config().as_ref()?.stop_signal().clone();
+        let signal = status.spec.stop_signal.clone().or_else(of_image);
+        // An image's signal that makes no sense must not make its containers unstoppable.
+        signal.and_then(|signal| signals::number(&signal).ok()).unwrap_or(nix::libc::SIGTERM)
+    }
+
+    /// A paused container goes on for SIGKILL and for its stop signal; others wait for it, as Docker has it.
+    ///
     /// # Errors
     /// `Conflict` when it does not run.
     pub async fn kill_container(&self, id: &str, signal: i32) -> Result<()> {
@@ -283,7 +328,11 @@ impl Engine {
         if !matches!(status.state, State::Running | State::Paused) {
             return Err(Error::Conflict(format!("container {id} is not running")));
         }
-        self.signal(&status, signal, false).await
+        self.signal(&status, signal, false).await?;
+        if signal == nix::libc::SIGKILL || signal == self.stop_signal(&status) {
+            self.thaw(&status).await?;
+        }
+        Ok(())
     }
 
     async fn signal(&self, status: &ContainerStatus, signal: i32, all: bool) -> Result<()> {
@@ -325,8 +374,6 @@ impl Engine {
         Ok(())
     }
 
-    /// # Errors
-    /// `NotFound` when it does not run.
     /// Bytes of the disk that the container's own changes to its image take.
     ///
     /// # Errors
@@ -339,10 +386,17 @@ impl Engine {
         .await
     }
 
+    /// # Errors
+    /// `NotFound` when it does not run.
     pub async fn stats(&self, id: &str) -> Result<Stats> {
         let cgroup = self.container_cgroup(&self.entry(id)?.now())?;
         blocking(move || cgroup::stats(&cgroup)).await
     }
+}
+
+/// Whether a container has a sandbox to itself.
+fn is_lone(spec: &ContainerSpec) -> bool {
+    spec.sandbox == spec.id
 }
 
 /// How a container's shim keeps its log.

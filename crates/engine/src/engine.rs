@@ -40,6 +40,8 @@ pub enum Error {
 /// A running exec or attach: its streams and its end. Dropping an attach only detaches. Dropping `exit` of an exec that
 /// has not ended kills it and what it started in its session, unless it is detached.
 pub struct Session {
+    /// Of an exec: its process, as the engine sees it.
+    pub pid: Option<u32>,
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     /// All output when there is a terminal.
     pub stdout: Option<Box<dyn AsyncRead + Send + Unpin>>,
@@ -107,7 +109,8 @@ impl Engine {
         let _ = self.events.send(event);
     }
 
-    pub(crate) fn container_dir(&self, id: &str) -> PathBuf {
+    /// A container's directory, which goes with it. Callers may keep files of their own in it.
+    pub fn container_dir(&self, id: &str) -> PathBuf {
         self.config.data_dir.join("containers").join(id)
     }
 

@@ -59,11 +59,23 @@ impl Engine {
     /// # Errors
     /// `Conflict` when it does not run.
     pub async fn attach(&self, id: &str, stdin: bool) -> Result<Session> {
+        self.attach_to(id, stdin, false).await
+    }
+
+    /// The streams of a container's next run, from its first byte on. Its sandbox is there, the container not started.
+    ///
+    /// # Errors
+    /// When the sandbox isn't there.
+    pub async fn attach_early(&self, id: &str, stdin: bool) -> Result<Session> {
+        self.attach_to(id, stdin, true).await
+    }
+
+    async fn attach_to(&self, id: &str, stdin: bool, early: bool) -> Result<Session> {
         let status = self.entry(id)?.now();
         let run = sandbox_dir(&self.config.run_dir, &status.sandbox);
         let stdin = stdin && status.spec.stdin;
         let streams = Streams::new(stdin, !status.spec.tty)?;
-        let request = Request::Attach { id: id.to_owned(), stdin, stdout: true, stderr: !status.spec.tty };
+        let request = Request::Attach { id: id.to_owned(), stdin, stdout: true, stderr: !status.spec.tty, early };
         let sent = Call::ask(&run, &request, &streams.given()).await?;
         sent.answer("attach").await?;
         let (resize, mut sizes) = mpsc::channel::<Size>(RESIZES);
@@ -137,16 +149,23 @@ async fn exec_pipes(run: &Path, exec: Exec, stdin: bool) -> Result<Session> {
     let tied = exec.tied;
     let sent = Call::ask(run, &Request::Exec(exec), &given).await?;
     drop(given);
-    sent.answer("exec failed").await?;
+    let pid = started(&sent.answer("exec failed").await?);
     // Without a terminal there are no sizes; they are taken and dropped with the receiver.
     let (resize, _) = mpsc::channel(RESIZES);
-    Ok(streams.session(resize, exit_of(sent, tied)))
+    Ok(Session { pid, ..streams.session(resize, exit_of(sent, tied)) })
+}
+
+fn started(reply: &Reply) -> Option<u32> {
+    match reply {
+        Reply::Started { pid } => Some(*pid),
+        _ => None,
+    }
 }
 
 async fn exec_terminal(run: &Path, exec: Exec) -> Result<Session> {
     let tied = exec.tied;
     let sent = Call::ask(run, &Request::Exec(exec), &[]).await?;
-    let (_, fds) = sent.answer_with_fds("exec failed").await?;
+    let (reply, fds) = sent.answer_with_fds("exec failed").await?;
     let master = fds.into_iter().next().ok_or_else(|| no_streams(io::Error::other("no terminal came")))?;
     let writer = Terminal::new(master.try_clone().map_err(no_streams)?).map_err(no_streams)?;
     let sized = master.try_clone().map_err(no_streams)?;
@@ -160,6 +179,7 @@ async fn exec_terminal(run: &Path, exec: Exec) -> Result<Session> {
         }
     });
     Ok(Session {
+        pid: started(&reply),
         stdin: Some(Box::new(writer)),
         stdout: Some(Box::new(reader)),
         stderr: None,
@@ -232,6 +252,7 @@ impl Streams {
     /// Drops the given ends, so that ours see the end of the others.
     fn session(self, resize: mpsc::Sender<Size>, exit: oneshot::Receiver<i32>) -> Session {
         Session {
+            pid: None,
             stdin: self.stdin.map(|(pipe, _)| Box::new(pipe) as _),
             stdout: Some(Box::new(self.stdout.0)),
             stderr: self.stderr.map(|(pipe, _)| Box::new(pipe) as _),

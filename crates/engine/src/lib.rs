@@ -12,6 +12,7 @@ mod exec;
 mod filter;
 pub mod images;
 mod logs;
+mod pause;
 mod progress;
 mod propagation;
 mod record;

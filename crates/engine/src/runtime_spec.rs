@@ -11,7 +11,7 @@ use tug_shim::confine::{Confinement, Propagation};
 
 use crate::engine::{Error, Result};
 use crate::filter::Filters;
-use crate::spec::{ContainerSpec, Limits, MaskedPaths, Mount, SandboxSpec, Seccomp};
+use crate::spec::{ContainerSpec, Limits, MaskedPaths, Mount, SandboxSpec, Seccomp, ThrottleKind};
 use crate::users::User;
 use crate::{capabilities, propagation, seccomp};
 
@@ -45,6 +45,9 @@ pub struct Surroundings<'a> {
     pub cgroup: &'a str,
     /// Directory with the sandbox's bound namespaces.
     pub namespaces: &'a Path,
+    /// Its network and IPC namespaces, which may be another's.
+    pub net: &'a Path,
+    pub ipc: &'a Path,
     /// The sandbox's `/dev/shm`.
     pub shm: &'a Path,
     /// Pid namespace to join instead of making one.
@@ -74,17 +77,28 @@ pub fn container(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Valu
     if !devices.is_empty() {
         linux["devices"] = json!(devices);
     }
-    if !spec.privileged && spec.masked_paths == MaskedPaths::Default {
-        linux["maskedPaths"] = json!(MASKED);
-        linux["readonlyPaths"] = json!(READ_ONLY);
+    let (masked, read_only) = match &spec.masked_paths {
+        _ if spec.privileged => Default::default(),
+        MaskedPaths::Default => (json!(MASKED), json!(READ_ONLY)),
+        MaskedPaths::Unmasked => Default::default(),
+        MaskedPaths::These { masked, read_only } => (json!(masked), json!(read_only)),
+    };
+    for (name, paths) in [("maskedPaths", masked), ("readonlyPaths", read_only)] {
+        if !paths.is_null() {
+            linux[name] = paths;
+        }
     }
-    Ok(json!({
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "process": process,
         "root": { "path": around.rootfs, "readonly": spec.readonly_rootfs },
         "mounts": mounts(spec, around),
         "linux": linux,
-    }))
+    });
+    if !spec.annotations.is_empty() {
+        config["annotations"] = json!(spec.annotations);
+    }
+    Ok(config)
 }
 
 /// What the shim confines a container to.
@@ -188,25 +202,24 @@ pub fn merged_env(lists: impl IntoIterator<Item = Vec<String>>) -> Vec<String> {
 fn namespaces(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Value> {
     let sandbox = around.sandbox;
     let mut namespaces = vec![json!({"type": "mount"})];
-    let mut join = |kind: &str, file: &str| {
-        namespaces.push(json!({"type": kind, "path": around.namespaces.join(file)}));
-    };
+    let mut join = |kind: &str, path: &Path| namespaces.push(json!({"type": kind, "path": path}));
     if !sandbox.host_network {
-        join("network", "net");
+        join("network", around.net);
     }
     if !sandbox.host_ipc {
-        join("ipc", "ipc");
+        join("ipc", around.ipc);
     }
-    if around.namespaces.join("uts").exists() {
-        join("uts", "uts");
+    let uts = around.namespaces.join("uts");
+    if uts.exists() {
+        join("uts", &uts);
     }
     match &around.pid_namespace {
         Some(path) => namespaces.push(json!({"type": "pid", "path": path})),
-        None if sandbox.share_pid => join("pid", "pid"),
+        None if sandbox.share_pid => join("pid", &around.namespaces.join("pid")),
         None if sandbox.host_pid => {}
         None => namespaces.push(json!({"type": "pid"})),
     }
-    if !spec.privileged {
+    if !spec.privileged && !spec.host_cgroups {
         namespaces.push(json!({"type": "cgroup"}));
     }
     namespaces
@@ -288,8 +301,33 @@ fn resources(spec: &ContainerSpec, cgroup: &str) -> Result<Value> {
     if cgroup::layout() == cgroup::Layout::V2 {
         resources["unified"] = unified(&spec.limits, cgroup);
     }
+    if spec.limits.block_io_weight > 0 || !spec.limits.block_io_throttles.is_empty() {
+        resources["blockIO"] = block_io(&spec.limits)?;
+    }
     resources["devices"] = json!(device_rules(spec)?);
     Ok(resources)
+}
+
+fn block_io(limits: &Limits) -> Result<Value> {
+    let mut block_io = json!({});
+    if limits.block_io_weight > 0 {
+        block_io["weight"] = json!(limits.block_io_weight);
+    }
+    for throttle in &limits.block_io_throttles {
+        let name = match throttle.kind {
+            ThrottleKind::ReadBytes => "throttleReadBpsDevice",
+            ThrottleKind::WriteBytes => "throttleWriteBpsDevice",
+            ThrottleKind::ReadOperations => "throttleReadIOPSDevice",
+            ThrottleKind::WriteOperations => "throttleWriteIOPSDevice",
+        };
+        let node = node(&throttle.device)?;
+        let rule = json!({"major": node.major, "minor": node.minor, "rate": throttle.rate});
+        match block_io[name].as_array_mut() {
+            Some(rules) => rules.push(rule),
+            None => block_io[name] = json!([rule]),
+        }
+    }
+    Ok(block_io)
 }
 
 /// `linux.resources` without devices.
@@ -303,6 +341,12 @@ fn limits(limits: &Limits) -> Value {
         if bytes > 0 {
             memory[name] = json!(bytes);
         }
+    }
+    if limits.no_oom_kill {
+        memory["disableOOMKiller"] = json!(true);
+    }
+    if let Some(swappiness) = limits.swappiness {
+        memory["swappiness"] = json!(swappiness);
     }
     let mut cpu = json!({});
     if limits.cpu_shares > 0 {
@@ -365,7 +409,31 @@ fn device_rules(spec: &ContainerSpec) -> Result<Vec<Value>> {
             json!({"allow": true, "type": node.kind, "major": node.major, "minor": node.minor, "access": access});
         rules.push(rule);
     }
+    for rule in &spec.device_rules {
+        rules.push(device_rule(rule)?);
+    }
     Ok(rules)
+}
+
+/// A rule as the devices controller writes it: `a`, `b` or `c`, numbers or `*`, what is allowed.
+fn device_rule(text: &str) -> Result<Value> {
+    let invalid = || Error::Invalid(format!("invalid device cgroup rule format: '{text}'"));
+    let mut words = text.split_ascii_whitespace();
+    let (kind, numbers, access) = match (words.next(), words.next(), words.next(), words.next()) {
+        (Some(kind), Some(numbers), Some(access), None) => (kind, numbers, access),
+        _ => return Err(invalid()),
+    };
+    let (major, minor) = numbers.split_once(':').ok_or_else(invalid)?;
+    if !["a", "b", "c"].contains(&kind) || !access.chars().all(|c| "rwm".contains(c)) {
+        return Err(invalid());
+    }
+    let mut rule = json!({"allow": true, "type": kind, "access": access});
+    for (name, number) in [("major", major), ("minor", minor)] {
+        if number != "*" {
+            rule[name] = json!(number.parse::<u32>().map_err(|_| invalid())?);
+        }
+    }
+    Ok(rule)
 }
 
 fn devices(spec: &ContainerSpec) -> Result<Vec<Value>> {

@@ -83,7 +83,7 @@ impl Engine {
             return Err(Error::Invalid(format!("invalid sandbox id \"{}\"", spec.id)));
         }
         let id = spec.id.clone();
-        let own_net = !spec.host_network;
+        let own_net = !spec.host_network && spec.net_of.is_none();
         let status = SandboxStatus {
             id: id.clone(),
             labels: spec.labels.clone(),
@@ -139,7 +139,8 @@ impl Engine {
     fn shim_config(&self, status: &SandboxStatus) -> protocol::Sandbox {
         let spec = &status.spec;
         let mut sysctls = spec.sysctls.clone();
-        if !spec.host_network {
+        let own_net = !spec.host_network && spec.net_of.is_none();
+        if own_net {
             // What Docker and containerd set: a network namespace's ports and pings need no privilege of their own.
             for (name, value) in
                 [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
@@ -149,8 +150,8 @@ impl Engine {
         }
         protocol::Sandbox {
             id: status.id.clone(),
-            net: !spec.host_network,
-            ipc: !spec.host_ipc,
+            net: own_net,
+            ipc: !spec.host_ipc && spec.ipc_of.is_none(),
             hostname: (!spec.hostname.is_empty()).then(|| spec.hostname.clone()),
             pid: spec.share_pid && !spec.host_pid,
             sysctls,
@@ -228,6 +229,17 @@ impl Engine {
         let dirs: Vec<PathBuf> = self.containers_of(id).iter().map(|id| self.container_dir(id)).collect();
         blocking(move || dirs.into_iter().try_for_each(|dir| Rootfs::new(dir).unmount())).await?;
         *sandbox.phase.lock() = Phase::Stopped;
+        Ok(())
+    }
+
+    /// As [`Engine::stop_sandbox`], and forgets the sandbox: its containers start again in another one of its id.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn release_sandbox(&self, id: &str) -> Result<()> {
+        self.stop_sandbox(id).await?;
+        remove_file(&self.sandbox_record(id))?;
+        self.sandboxes.lock().remove(id);
         Ok(())
     }
 

@@ -46,6 +46,14 @@ pub struct SandboxSpec {
     pub shm_bytes: u64,
     /// The caller's own, given back by `list`.
     pub labels: BTreeMap<String, String>,
+    /// Sandboxes whose network or IPC namespace to share instead of having one of its own.
+    #[serde(default)]
+    pub net_of: Option<String>,
+    #[serde(default)]
+    pub ipc_of: Option<String>,
+    /// For one container of the same id, whose control group is the sandbox's own.
+    #[serde(default)]
+    pub lone: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -79,6 +87,33 @@ pub struct Limits {
     /// On v2 only, and of a container: when the kernel kills one of its processes for want of memory, all others go along.
     #[serde(default)]
     pub oom_kills_all: bool,
+    /// On v1 only: processes wait for memory instead of being killed.
+    #[serde(default)]
+    pub no_oom_kill: bool,
+    /// On v1 only: 0 to 100.
+    #[serde(default)]
+    pub swappiness: Option<u64>,
+    /// 10 to 1000.
+    #[serde(default)]
+    pub block_io_weight: u16,
+    #[serde(default)]
+    pub block_io_throttles: Vec<Throttle>,
+}
+
+/// A device's most bytes or operations a second.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Throttle {
+    pub kind: ThrottleKind,
+    pub device: PathBuf,
+    pub rate: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ThrottleKind {
+    ReadBytes,
+    WriteBytes,
+    ReadOperations,
+    WriteOperations,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -113,6 +148,14 @@ pub struct ContainerSpec {
     pub cap_drop: Vec<String>,
     pub seccomp: Seccomp,
     pub masked_paths: MaskedPaths,
+    /// Sees the node's control groups, not only its own.
+    #[serde(default)]
+    pub host_cgroups: bool,
+    /// More than its devices, in the devices controller's words: `c 10:200 rwm`.
+    #[serde(default)]
+    pub device_rules: Vec<String>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
     pub rlimits: Vec<Rlimit>,
     pub limits: Limits,
     pub oom_score_adj: Option<i32>,
@@ -154,12 +197,16 @@ pub enum Seccomp {
     File(PathBuf),
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MaskedPaths {
     /// Docker's masked and read-only paths under /proc and /sys.
     #[default]
     Default,
     Unmasked,
+    These {
+        masked: Vec<String>,
+        read_only: Vec<String>,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

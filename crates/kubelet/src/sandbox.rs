@@ -47,8 +47,8 @@ fn spec(context: &Context, pod: &Pod) -> SandboxSpec {
         sysctls,
         cgroup: Qos::of(&spec).cgroup(pod::uid(pod)),
         limits: resources::pod_limits(&spec),
-        shm_bytes: 0,
         labels: labels::of_pod(pod),
+        ..SandboxSpec::default()
     }
 }
 

@@ -17,6 +17,18 @@ pub struct Client {
     pub outputs: [Option<Output>; 2],
 }
 
+impl Client {
+    /// # Errors
+    /// When a descriptor can't be made non-blocking.
+    pub fn new(connection: u64, [stdin, stdout, stderr]: [Option<OwnedFd>; 3]) -> std::io::Result<Self> {
+        if let Some(stdin) = &stdin {
+            rustix::io::ioctl_fionbio(stdin, true)?;
+        }
+        let outputs = [stdout.map(Output::new).transpose()?, stderr.map(Output::new).transpose()?];
+        Ok(Client { connection: Some(connection), input: stdin, outputs })
+    }
+}
+
 /// The writing end of a client's pipe.
 pub struct Output {
     pub pipe: OwnedFd,

@@ -232,7 +232,36 @@ pub fn kill(cgroup: &str) {
     if layout() == Layout::V2 && fs::write(directory(cgroup, "").join("cgroup.kill"), "1").is_ok() {
         return;
     }
+    // What v1 has frozen dies only once it is thawed. It may never have been frozen, or be gone.
+    let _ = set_frozen(cgroup, false);
     kill_those(cgroup, |_| true);
+}
+
+/// Asks the kernel to freeze a control group or to let it go on; it has done so once [`is_frozen`] says it.
+///
+/// # Errors
+/// When it isn't there.
+pub fn set_frozen(cgroup: &str, frozen: bool) -> io::Result<()> {
+    match layout() {
+        Layout::V1 => {
+            fs::write(directory(cgroup, "freezer").join("freezer.state"), if frozen { "FROZEN" } else { "THAWED" })
+        }
+        Layout::V2 => fs::write(directory(cgroup, "").join("cgroup.freeze"), if frozen { "1" } else { "0" }),
+    }
+}
+
+/// Whether all processes of a control group stand still.
+///
+/// # Errors
+/// When it isn't there.
+pub fn is_frozen(cgroup: &str) -> io::Result<bool> {
+    match layout() {
+        Layout::V1 => {
+            let state = fs::read_to_string(directory(cgroup, "freezer").join("freezer.state"))?;
+            Ok(state.trim() == "FROZEN")
+        }
+        Layout::V2 => Ok(fs::read_to_string(directory(cgroup, "").join("cgroup.events"))?.contains("frozen 1")),
+    }
 }
 
 /// SIGKILL to the processes of one session in a control group.

@@ -204,15 +204,6 @@ impl Container {
         }
     }
 
-    pub fn attach(&mut self, connection: u64, [stdin, stdout, stderr]: [Option<OwnedFd>; 3]) -> io::Result<()> {
-        if let Some(stdin) = &stdin {
-            rustix::io::ioctl_fionbio(stdin, true)?;
-        }
-        let outputs = [stdout.map(Output::new).transpose()?, stderr.map(Output::new).transpose()?];
-        self.clients.push(Client { connection: Some(connection), input: stdin, outputs });
-        Ok(())
-    }
-
     /// The process is gone: kills what it left behind, reads what it wrote and lays down its exit in `exits`.
     pub fn ended(&mut self, code: i32, exits: &Path) -> Exit {
         if !self.own_pid {

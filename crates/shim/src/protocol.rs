@@ -74,6 +74,8 @@ pub enum Request {
         stdin: bool,
         stdout: bool,
         stderr: bool,
+        /// The container's next run is meant, which hasn't begun.
+        early: bool,
     },
     /// Drop what is known of a container that has ended.
     Forget {

@@ -13,6 +13,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 
+use crate::attach::Client;
 use crate::cgroup;
 use crate::console::Console;
 use crate::container::Container;
@@ -34,6 +35,8 @@ pub struct Supervisor {
     listing: Vec<u64>,
     next: u64,
     containers: BTreeMap<String, Container>,
+    /// Attached to containers that are still to be started.
+    early: HashMap<String, Vec<Client>>,
     launches: Vec<(Purpose, Launch)>,
     /// Running execs by their process.
     execs: HashMap<i32, Running>,
@@ -87,6 +90,7 @@ impl Supervisor {
             listing: Vec::new(),
             next: 0,
             containers: BTreeMap::new(),
+            early: HashMap::new(),
             launches: Vec::new(),
             execs: HashMap::new(),
             unclaimed: HashMap::new(),
@@ -228,8 +232,8 @@ impl Supervisor {
                 .container(&id)
                 .and_then(|container| container.resize(rows, columns).map_err(other))
                 .map(|()| Reply::Done),
-            Request::Attach { id: container, stdin, stdout, stderr } => {
-                self.attach(id, &container, [stdin, stdout, stderr], fds)
+            Request::Attach { id: container, stdin, stdout, stderr, early } => {
+                self.attach(id, &container, [stdin, stdout, stderr], early, fds)
             }
             Request::Forget { id } => self.forget(&id),
             Request::Subscribe => {
@@ -242,6 +246,8 @@ impl Supervisor {
                     if let Some(pid) = container.pid {
                         // Gone already is what is wanted.
                         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                        // Where nothing is frozen, there is nothing to thaw.
+                        let _ = cgroup::set_frozen(container.cgroup(), false);
                     }
                 }
                 return;
@@ -279,6 +285,9 @@ impl Supervisor {
         self.subscribers.retain(|subscriber| *subscriber != id);
         self.listing.retain(|waiting| *waiting != id);
         self.shutdown.retain(|waiting| *waiting != id);
+        for clients in self.early.values_mut() {
+            clients.retain(|client| client.connection != Some(id));
+        }
         for (pid, exec) in self.execs.iter().filter(|(_, exec)| exec.connection == id) {
             if let Some(cgroup) = &exec.tied_in {
                 cgroup::kill_session(cgroup, *pid);
@@ -318,7 +327,8 @@ impl Supervisor {
             }
             self.forget(&start.id)?;
         }
-        let (container, stdio) = Container::new(&start, &self.dir).map_err(other)?;
+        let (mut container, stdio) = Container::new(&start, &self.dir).map_err(other)?;
+        container.clients = self.early.remove(&start.id).unwrap_or_default();
         let pipe = launch::start(
             &start.id,
             &self.dir.join("run"),
@@ -459,14 +469,26 @@ impl Supervisor {
         Ok(Reply::Done)
     }
 
-    fn attach(&mut self, connection: u64, id: &str, wanted: [bool; 3], fds: Vec<OwnedFd>) -> Result<Reply, Failure> {
+    fn attach(
+        &mut self,
+        connection: u64,
+        id: &str,
+        wanted: [bool; 3],
+        early: bool,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Reply, Failure> {
         let mut fds = fds.into_iter();
-        let given = wanted.map(|wanted| if wanted { fds.next() } else { None });
+        let client = Client::new(connection, wanted.map(|wanted| if wanted { fds.next() } else { None }));
+        let client = client.map_err(other)?;
+        if early {
+            self.early.entry(id.to_owned()).or_default().push(client);
+            return Ok(Reply::Done);
+        }
         let container = self.container(id)?;
         if container.exit.is_some() {
             return Err(Failure { kind: FailureKind::Conflict, message: format!("container {id} is not running") });
         }
-        container.attach(connection, given).map_err(other)?;
+        container.clients.push(client);
         Ok(Reply::Done)
     }
 

@@ -145,7 +145,7 @@ async fn serve(
     protocol: Protocol,
     out: &mpsc::Sender<(u8, Vec<u8>)>,
 ) -> Option<String> {
-    let Session { mut stdin, stdout, stderr, resize, exit } = session;
+    let Session { mut stdin, stdout, stderr, resize, exit, .. } = session;
     let stdout = options.stdout.then_some(stdout).flatten();
     let stderr = (options.stderr && !options.tty).then_some(stderr).flatten();
     let output = async { tokio::join!(copy(stdout, STDOUT, out), copy(stderr, STDERR, out)) };
