@@ -2,7 +2,7 @@
 //! UDP flows that were translated to an endpoint that is gone, for as long as a client keeps sending, the kernel would
 //! keep translating to it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::error::{Result, Step};
 use crate::netlink::{Attributes, Socket, attribute};
@@ -11,6 +11,9 @@ const SUBSYSTEM: u16 = (libc::NFNL_SUBSYS_CTNETLINK as u16) << 8;
 const GET: u16 = 1;
 const DELETE: u16 = 2;
 const IPV4: u8 = libc::AF_INET as u8;
+const IPV6: u8 = libc::AF_INET6 as u8;
+/// In a dump's header: of all address families.
+const ANY_FAMILY: u8 = libc::AF_UNSPEC as u8;
 const HEADER: usize = 4;
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
@@ -22,7 +25,7 @@ const SYN_SENT: u8 = 1;
 const SYN_RECV: u8 = 2;
 
 /// An address and a port.
-pub type End = (Ipv4Addr, u16);
+pub type End = (IpAddr, u16);
 
 /// A tracked UDP flow. When source and destination aren't translated, the reply mirrors the first packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub fn is_connecting(to: Ipv4Addr) -> Result<bool> {
 }
 
 /// Where the connection leads, if it is one that isn't established yet.
-fn connecting_to(body: &[u8]) -> Option<Ipv4Addr> {
+fn connecting_to(body: &[u8]) -> Option<IpAddr> {
     let (protocol, (address, _), _) = ends(attribute(body, TUPLE_REPLY)?)?;
     if protocol != TCP {
         return None;
@@ -67,9 +70,9 @@ pub fn try_forget_udp(gone: impl Fn(&UdpFlow) -> bool) {
 /// # Errors
 /// If the kernel refuses. A flow that ends meanwhile is no error.
 pub fn forget_udp(gone: impl Fn(&UdpFlow) -> bool) -> Result<usize> {
-    let header = [IPV4, 0, 0, 0];
     let mut socket = Socket::netfilter().step(|| "opening conntrack".into())?;
-    let listed = socket.dump(SUBSYSTEM | GET, &header, &Attributes::new()).step(|| "listing conntrack".into())?;
+    let any = [ANY_FAMILY, 0, 0, 0];
+    let listed = socket.dump(SUBSYSTEM | GET, &any, &Attributes::new()).step(|| "listing conntrack".into())?;
     let mut forgotten = 0;
     for flow in &listed {
         let Some((found, tuple)) = flow.payload.get(HEADER..).and_then(read) else {
@@ -79,7 +82,8 @@ pub fn forget_udp(gone: impl Fn(&UdpFlow) -> bool) -> Result<usize> {
             continue;
         }
         let body = Attributes::new().nest(TUPLE_ORIG, Attributes::raw(tuple));
-        match socket.execute(SUBSYSTEM | DELETE, 0, &header, &body) {
+        let family = if found.destination.0.is_ipv4() { IPV4 } else { IPV6 };
+        match socket.execute(SUBSYSTEM | DELETE, 0, &[family, 0, 0, 0], &body) {
             Ok(()) => forgotten += 1,
             Err(failure) if failure.errno == libc::ENOENT => {}
             Err(failure) => return Err(failure).step(|| "deleting a conntrack entry".into()),
@@ -99,8 +103,9 @@ fn read(body: &[u8]) -> Option<(UdpFlow, &[u8])> {
 /// Protocol, source and destination of a tuple.
 fn ends(tuple: &[u8]) -> Option<(u8, End, End)> {
     let (ip, transport) = (attribute(tuple, 1)?, attribute(tuple, 2)?);
-    let address = |kind| Some(Ipv4Addr::from(<[u8; 4]>::try_from(attribute(ip, kind)?).ok()?));
+    let ipv4 = |kind| Some(IpAddr::from(<[u8; 4]>::try_from(attribute(ip, kind)?).ok()?));
+    let ipv6 = |kind| Some(IpAddr::from(<[u8; 16]>::try_from(attribute(ip, kind)?).ok()?));
     let port = |kind| Some(u16::from_be_bytes(attribute(transport, kind)?.get(..2)?.try_into().ok()?));
     let protocol = *attribute(transport, 1)?.first()?;
-    Some((protocol, (address(1)?, port(2)?), (address(2)?, port(3)?)))
+    Some((protocol, (ipv4(1).or_else(|| ipv6(3))?, port(2)?), (ipv4(2).or_else(|| ipv6(4))?, port(3)?)))
 }

@@ -67,9 +67,7 @@ impl MachineBridge {
 
         let mut change = Transaction::new();
         change.add_table(&table).add_set(&table, &forwards);
-        let to_machine = Rule::new()
-            .destination_in(Ipv4Net::from(Ipv4Addr::LOCALHOST))
-            .translate_by(&[Field::Protocol, Field::DestinationPort], &forwards.name);
+        let to_machine = Rule::new().destination_in(Ipv4Net::from(Ipv4Addr::LOCALHOST)).translate_by(&forwards);
         let chains = [
             ("output", base(ChainType::Nat, Hook::Output, PRIORITY_DSTNAT), vec![to_machine]),
             (
@@ -223,7 +221,7 @@ fn comment(link: &str) -> String {
 fn foreign_filters() -> Result<Vec<(nft::ChainInfo, u32)>> {
     let filters = nft::chains()?.into_iter().filter_map(|chain| {
         let (chain_type, hook) = chain.base.clone()?;
-        let ip = matches!(chain.table.family, Family::Ipv4 | Family::Inet);
+        let ip = matches!(chain.table.family, Family::Ipv4 | Family::Ipv6 | Family::Inet);
         let filters = chain_type == "filter" && (hook == INPUT || hook == FORWARD);
         let foreign = !chain.table.name.starts_with("tug");
         (ip && filters && foreign).then_some((chain, hook))

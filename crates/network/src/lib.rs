@@ -4,6 +4,7 @@
 //! are not `async` block for as long as the kernel takes (microseconds to milliseconds): async callers use
 //! `spawn_blocking`. All of them act on the network namespace of the thread that calls them.
 
+pub mod bridges;
 pub mod conntrack;
 pub mod dial;
 mod error;

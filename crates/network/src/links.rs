@@ -1,5 +1,7 @@
 //! Bridges, veth pairs, addresses and routes: made unless they are there, removed whether or not they are.
 
+mod addresses;
+
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -8,8 +10,13 @@ use ipnet::Ipv4Net;
 use crate::error::{Error, Result, Step};
 use crate::netlink::{Attributes, Failure, Socket, attribute, read_u32, text};
 use crate::{netns, sysctl};
+#[cfg(test)]
+pub(crate) use addresses::add_route_by;
+pub use addresses::{
+    add_address, add_route, addresses, delete_route, free_subnet, overlapping, remove_address, routes,
+};
+pub(crate) use addresses::{add_default_route, inner_has};
 
-const AF_INET: u8 = libc::AF_INET as u8;
 const CREATE: u16 = libc::NLM_F_CREATE as u16;
 const EXCLUSIVE: u16 = libc::NLM_F_EXCL as u16;
 const REPLACE: u16 = libc::NLM_F_REPLACE as u16;
@@ -19,21 +26,16 @@ const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
 const IFF_UP: u32 = libc::IFF_UP as u32;
-/// Lengths of `struct ifinfomsg`, `ifaddrmsg` and `rtmsg`, after which attributes begin.
+/// Length of `struct ifinfomsg`, after which attributes begin.
 const LINK_HEADER: usize = 16;
-const ADDRESS_HEADER: usize = 8;
-const ROUTE_HEADER: usize = 12;
 
 /// Something with a network namespace of its own, linked to a bridge by a veth pair whose inner end is `eth0`.
 #[derive(Clone, Debug)]
@@ -54,15 +56,30 @@ pub struct Connection<'a> {
 /// # Errors
 /// If the kernel refuses: no `CAP_NET_ADMIN`, no bridge support, a link of that name that isn't a bridge.
 pub fn ensure_bridge(name: &str, address: Ipv4Net, mtu: u32) -> Result<()> {
+    make_bridge(name, mtu)?;
+    set_up(name)?;
+    add_address(name, address)
+}
+
+/// Makes the bridge, down and without an address, unless a link of that name is there.
+pub(crate) fn make_bridge(name: &str, mtu: u32) -> Result<()> {
     let body = Attributes::new()
         .text(IFLA_IFNAME, name)
         .u32(IFLA_MTU, mtu)
         .bytes(IFLA_ADDRESS, &hardware_address(name))
         .nest(IFLA_LINKINFO, Attributes::new().text(IFLA_INFO_KIND, "bridge"));
-    let made = route()?.execute(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, IFF_UP), &body);
-    tolerate(made, libc::EEXIST).step(|| format!("making bridge {name}"))?;
-    set_up(name)?;
-    add_address(name, address)
+    let made = route()?.execute(libc::RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), &body);
+    tolerate(made, libc::EEXIST).step(|| format!("making bridge {name}"))
+}
+
+/// A veth pair with one end on a bridge.
+pub(crate) struct Pair<'a> {
+    pub(crate) link: &'a str,
+    pub(crate) bridge: &'a str,
+    /// The other end's name in its namespace, and its hardware address.
+    pub(crate) inner: &'a str,
+    pub(crate) hardware_address: [u8; 6],
+    pub(crate) mtu: u32,
 }
 
 /// Makes the veth pair, its inner end inside `netns` with address and default route, its outer end on the bridge, up,
@@ -71,24 +88,26 @@ pub fn ensure_bridge(name: &str, address: Ipv4Net, mtu: u32) -> Result<()> {
 /// # Errors
 /// If the kernel refuses; nothing is left of the pair then.
 pub fn connect(connection: &Connection<'_>, netns: impl AsFd) -> Result<()> {
-    let made = make_pair(connection, &netns).and_then(|()| {
-        set_hairpin(connection.link)?;
-        let (address, gateway) = (connection.address, connection.gateway);
+    let Connection { link, bridge, address, gateway, mtu } = *connection;
+    let pair = Pair { link, bridge, inner: "eth0", hardware_address: hardware_address_of(address.addr()), mtu };
+    let made = make_pair(&pair, &netns).and_then(|()| {
+        set_hairpin(link)?;
         netns::run(&netns, || configure_inner(address, gateway))
     });
     if made.is_err() {
         // What is reported is why it couldn't be made, not why it couldn't be unmade.
-        let _ = delete(connection.link);
+        let _ = delete(link);
     }
     made
 }
 
-fn make_pair(connection: &Connection<'_>, netns: &impl AsFd) -> Result<()> {
-    let Connection { link, bridge, address, mtu, .. } = *connection;
+/// Its outer end is up and on the bridge; the inner end is down.
+pub(crate) fn make_pair(pair: &Pair<'_>, netns: &impl AsFd) -> Result<()> {
+    let Pair { link, bridge, inner, hardware_address, mtu } = *pair;
     let peer = Attributes::new()
-        .text(IFLA_IFNAME, "eth0")
+        .text(IFLA_IFNAME, inner)
         .u32(IFLA_MTU, mtu)
-        .bytes(IFLA_ADDRESS, &hardware_address_of(address.addr()))
+        .bytes(IFLA_ADDRESS, &hardware_address)
         .u32(IFLA_NET_NS_FD, netns.as_fd().as_raw_fd() as u32);
     let mut peer_message = link_header(0, 0);
     peer_message.extend_from_slice(peer.as_slice());
@@ -124,11 +143,29 @@ pub(crate) fn make_veth(link: &str, peer: &str) -> Result<()> {
     made.step(|| format!("making veth pair {link}"))
 }
 
-fn set_hairpin(link: &str) -> Result<()> {
-    let mut header = link_header(index(link)?, 0);
+pub(crate) fn set_hairpin(link: &str) -> Result<()> {
+    switch_on(link, IFLA_BRPORT_MODE).step(|| format!("letting {link} hairpin"))
+}
+
+/// Other ports of the bridge that are isolated too aren't reached from this one any more, nor reach it; the bridge is.
+pub(crate) fn isolate(link: &str) -> Result<()> {
+    switch_on(link, IFLA_BRPORT_ISOLATED).step(|| format!("isolating {link}"))
+}
+
+/// A switch of a bridge's port.
+fn switch_on(link: &str, switch: u16) -> std::result::Result<(), Failure> {
+    let index = nix::net::if_::if_nametoindex(link)?;
+    let mut header = link_header(index, 0);
     header[0] = libc::AF_BRIDGE as u8;
-    let body = Attributes::new().nest(IFLA_PROTINFO, Attributes::new().u8(IFLA_BRPORT_MODE, 1));
-    route()?.execute(libc::RTM_SETLINK, 0, &header, &body).step(|| format!("letting {link} hairpin"))
+    let body = Attributes::new().nest(IFLA_PROTINFO, Attributes::new().u8(switch, 1));
+    Socket::route()?.execute(libc::RTM_SETLINK, 0, &header, &body)
+}
+
+/// Writes on a link whose it is; `ip link` shows it.
+pub(crate) fn set_alias(link: &str, alias: &str) -> Result<()> {
+    let body = Attributes::new().bytes(IFLA_IFALIAS, alias.as_bytes());
+    let done = route()?.execute(libc::RTM_NEWLINK, 0, &link_header(index(link)?, 0), &body);
+    done.step(|| format!("naming the owner of {link}"))
 }
 
 fn configure_inner(address: Ipv4Net, gateway: Ipv4Addr) -> Result<()> {
@@ -138,12 +175,7 @@ fn configure_inner(address: Ipv4Net, gateway: Ipv4Addr) -> Result<()> {
     if !address.contains(&gateway) {
         add_route(Ipv4Net::from(gateway), "eth0")?;
     }
-    add_default_route(gateway)
-}
-
-/// Whether `eth0` of the namespace that the calling thread is in has this address.
-pub(crate) fn inner_has(address: Ipv4Addr) -> Result<bool> {
-    Ok(addresses()?.iter().any(|(link, net)| link == "eth0" && net.addr() == address))
+    add_default_route(gateway.into())
 }
 
 /// Removes a link, a veth pair's other end included, if there is one of that name.
@@ -164,68 +196,12 @@ pub fn set_up(name: &str) -> Result<()> {
     done.step(|| format!("setting {name} up"))
 }
 
-/// Gives the link an address that it may have already.
-///
-/// # Errors
-/// If there is no such link.
-pub fn add_address(link: &str, address: Ipv4Net) -> Result<()> {
-    let added = route()?.execute(
-        libc::RTM_NEWADDR,
-        CREATE | EXCLUSIVE,
-        &address_header(link, address)?,
-        &address_body(address),
-    );
-    tolerate(added, libc::EEXIST).step(|| format!("giving {link} address {address}"))
-}
-
-/// Takes an address from a link that may not have it.
-///
-/// # Errors
-/// If there is no such link.
-pub fn remove_address(link: &str, address: Ipv4Net) -> Result<()> {
-    let removed = route()?.execute(libc::RTM_DELADDR, 0, &address_header(link, address)?, &address_body(address));
-    tolerate(removed, libc::EADDRNOTAVAIL).step(|| format!("taking address {address} from {link}"))
-}
-
-/// Routes a net to a link, without a gateway.
-///
-/// # Errors
-/// If there is no such link.
-pub fn add_route(net: Ipv4Net, link: &str) -> Result<()> {
-    let body = Attributes::new().bytes(RTA_DST, &net.network().octets()).u32(RTA_OIF, index(link)?);
-    let header = route_header(net.prefix_len(), libc::RT_SCOPE_LINK);
-    let added = route()?.execute(libc::RTM_NEWROUTE, CREATE | REPLACE, &header, &body);
-    added.step(|| format!("routing {net} to {link}"))
-}
-
-/// Undoes [`add_route`], whether or not it was done.
-///
-/// # Errors
-/// If the kernel refuses.
-pub fn delete_route(net: Ipv4Net, link: &str) -> Result<()> {
-    let Ok(link) = index(link) else {
-        // A link's routes go with it.
-        return Ok(());
-    };
-    let body = Attributes::new().bytes(RTA_DST, &net.network().octets()).u32(RTA_OIF, link);
-    let header = route_header(net.prefix_len(), libc::RT_SCOPE_LINK);
-    let deleted = route()?.execute(libc::RTM_DELROUTE, 0, &header, &body);
-    tolerate(deleted, libc::ESRCH).step(|| format!("deleting the route to {net}"))
-}
-
-fn add_default_route(gateway: Ipv4Addr) -> Result<()> {
-    let body = Attributes::new().bytes(RTA_GATEWAY, &gateway.octets());
-    let header = route_header(0, libc::RT_SCOPE_UNIVERSE);
-    let added = route()?.execute(libc::RTM_NEWROUTE, CREATE | REPLACE, &header, &body);
-    added.step(|| format!("routing everything to {gateway}"))
-}
-
 /// Whether a link of this name is there.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn exists(name: &str) -> Result<bool> {
-    Ok(all()?.iter().any(|(_, found)| found == name))
+    Ok(all()?.iter().any(|link| link.name == name))
 }
 
 /// Names of the links that begin with `prefix`.
@@ -233,7 +209,7 @@ pub fn exists(name: &str) -> Result<bool> {
 /// # Errors
 /// If the kernel refuses.
 pub fn names(prefix: &str) -> Result<Vec<String>> {
-    Ok(all()?.into_iter().map(|(_, name)| name).filter(|name| name.starts_with(prefix)).collect())
+    Ok(all()?.into_iter().map(|link| link.name).filter(|name| name.starts_with(prefix)).collect())
 }
 
 /// Names of the links that are ports of the bridge.
@@ -242,85 +218,7 @@ pub fn names(prefix: &str) -> Result<Vec<String>> {
 /// If there is no such bridge.
 pub fn ports(bridge: &str) -> Result<Vec<String>> {
     let bridge = index(bridge)?;
-    let mut socket = route()?;
-    let found =
-        socket.dump(libc::RTM_GETLINK, &link_header(0, 0), &Attributes::new()).step(|| "listing links".into())?;
-    Ok(found
-        .iter()
-        .filter_map(|received| received.payload.get(LINK_HEADER..))
-        .filter(|body| attribute(body, IFLA_MASTER).and_then(read_u32) == Some(bridge))
-        .filter_map(|body| Some(text(attribute(body, IFLA_IFNAME)?)))
-        .collect())
-}
-
-/// All IPv4 addresses with the links that have them.
-///
-/// # Errors
-/// If the kernel refuses.
-pub fn addresses() -> Result<Vec<(String, Ipv4Net)>> {
-    let links = all()?;
-    let mut header = [0; ADDRESS_HEADER];
-    header[0] = AF_INET;
-    let found = route()?.dump(libc::RTM_GETADDR, &header, &Attributes::new()).step(|| "listing addresses".into())?;
-    Ok(found
-        .iter()
-        .filter_map(|received| {
-            let (prefix, body) = (*received.payload.get(1)?, received.payload.get(ADDRESS_HEADER..)?);
-            let index = read_u32(received.payload.get(4..)?)?;
-            let address: [u8; 4] = attribute(body, IFA_LOCAL).or(attribute(body, IFA_ADDRESS))?.try_into().ok()?;
-            let (_, link) = links.iter().find(|(found, _)| *found == index)?;
-            Some((link.clone(), Ipv4Net::new(Ipv4Addr::from(address), prefix).ok()?))
-        })
-        .collect())
-}
-
-/// Destinations of all IPv4 routes but the default.
-///
-/// # Errors
-/// If the kernel refuses.
-pub fn routes() -> Result<Vec<Ipv4Net>> {
-    let mut header = [0; ROUTE_HEADER];
-    header[0] = AF_INET;
-    let found = route()?.dump(libc::RTM_GETROUTE, &header, &Attributes::new()).step(|| "listing routes".into())?;
-    Ok(found
-        .iter()
-        .filter_map(|received| {
-            let (prefix, body) = (*received.payload.get(1)?, received.payload.get(ROUTE_HEADER..)?);
-            let net: [u8; 4] = attribute(body, RTA_DST)?.try_into().ok()?;
-            Ipv4Net::new(Ipv4Addr::from(net), prefix).ok()
-        })
-        .collect())
-}
-
-/// The first of `candidates` that overlaps no route and no address of the namespace, for a bridge of our own.
-///
-/// # Errors
-/// If routes can't be listed. `None` when all are taken.
-pub fn free_subnet(candidates: impl IntoIterator<Item = Ipv4Net>) -> Result<Option<Ipv4Net>> {
-    let taken = reached()?;
-    Ok(candidates.into_iter().find(|candidate| !taken.iter().any(|net| overlap(net, candidate))))
-}
-
-/// Networks that this namespace has routes to or addresses in, default routes aside, and that share addresses with
-/// `range`.
-///
-/// # Errors
-/// If the kernel refuses.
-pub fn overlapping(range: Ipv4Net) -> Result<Vec<Ipv4Net>> {
-    let mut found: Vec<_> = reached()?.into_iter().filter(|net| overlap(net, &range)).collect();
-    found.sort();
-    found.dedup();
-    Ok(found)
-}
-
-fn reached() -> Result<Vec<Ipv4Net>> {
-    let mut reached = routes()?;
-    reached.extend(addresses()?.into_iter().map(|(_, net)| net.trunc()));
-    Ok(reached)
-}
-
-fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
+    Ok(all()?.into_iter().filter(|link| link.bridge == Some(bridge)).map(|link| link.name).collect())
 }
 
 /// Lets this namespace route packets between its links, and keeps it from telling neighbours of shorter ways that
@@ -336,7 +234,26 @@ pub(crate) fn index(name: &str) -> Result<u32> {
     nix::net::if_::if_nametoindex(name).map_err(|_| Error::NoSuchLink(name.to_owned()))
 }
 
-fn all() -> Result<Vec<(u32, String)>> {
+/// A link of the namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// The number of the bridge that it is a port of.
+    bridge: Option<u32>,
+    /// What [`set_alias`] wrote.
+    pub(crate) alias: Option<String>,
+    pub(crate) hardware_address: Option<Vec<u8>>,
+}
+
+impl Link {
+    /// Whether it is a bridge that [`make_bridge`] made: its hardware address says so.
+    pub(crate) fn was_made_here(&self) -> bool {
+        self.hardware_address.as_deref() == Some(&hardware_address(&self.name))
+    }
+}
+
+pub(crate) fn all() -> Result<Vec<Link>> {
     let mut socket = route()?;
     let found =
         socket.dump(libc::RTM_GETLINK, &link_header(0, 0), &Attributes::new()).step(|| "listing links".into())?;
@@ -344,7 +261,13 @@ fn all() -> Result<Vec<(u32, String)>> {
         .iter()
         .filter_map(|received| {
             let body = received.payload.get(LINK_HEADER..)?;
-            Some((read_u32(received.payload.get(4..)?)?, text(attribute(body, IFLA_IFNAME)?)))
+            Some(Link {
+                index: read_u32(received.payload.get(4..)?)?,
+                name: text(attribute(body, IFLA_IFNAME)?),
+                bridge: attribute(body, IFLA_MASTER).and_then(read_u32),
+                alias: attribute(body, IFLA_IFALIAS).map(text),
+                hardware_address: attribute(body, IFLA_ADDRESS).map(<[u8]>::to_vec),
+            })
         })
         .collect())
 }
@@ -365,28 +288,6 @@ fn link_header(index: u32, up: u32) -> Vec<u8> {
     for value in [index, up, up] {
         header.extend_from_slice(&value.to_ne_bytes());
     }
-    header
-}
-
-fn address_header(link: &str, address: Ipv4Net) -> Result<Vec<u8>> {
-    let mut header = vec![AF_INET, address.prefix_len(), 0, libc::RT_SCOPE_UNIVERSE];
-    header.extend_from_slice(&index(link)?.to_ne_bytes());
-    Ok(header)
-}
-
-fn address_body(address: Ipv4Net) -> Attributes {
-    let octets = address.addr().octets();
-    Attributes::new().bytes(IFA_LOCAL, &octets).bytes(IFA_ADDRESS, &octets)
-}
-
-fn route_header(prefix: u8, scope: u8) -> [u8; ROUTE_HEADER] {
-    let mut header = [0; ROUTE_HEADER];
-    header[0] = AF_INET;
-    header[1] = prefix;
-    header[4] = libc::RT_TABLE_MAIN;
-    header[5] = libc::RTPROT_BOOT;
-    header[6] = scope;
-    header[7] = libc::RTN_UNICAST;
     header
 }
 

@@ -4,6 +4,7 @@
 //! small writer and reader serves route and netfilter messages alike.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -134,6 +135,13 @@ pub(crate) fn read_u32(value: &[u8]) -> Option<u32> {
 
 pub(crate) fn read_be32(value: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(value.get(..4)?.try_into().ok()?))
+}
+
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
 /// One message: `kind` and `flags` of its netlink header, then the family's own header and attributes.

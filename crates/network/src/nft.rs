@@ -81,6 +81,10 @@ impl Table {
     pub fn ipv4(name: impl Into<String>) -> Self {
         Self { family: Family::Ipv4, name: name.into() }
     }
+
+    pub fn ipv6(name: impl Into<String>) -> Self {
+        Self { family: Family::Ipv6, name: name.into() }
+    }
 }
 
 /// Where a base chain hangs.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,29 +54,53 @@ impl Namespace {
         });
     }
 
+    /// Gives a link of this namespace one more address.
+    pub(crate) fn give(&self, link: &str, address: &str) {
+        let address: ipnet::IpNet = address.parse().expect("a net");
+        self.run(|| links::add_address(link, address)).expect("given");
+    }
+
     /// Listens on a TCP port of all addresses and tells each client its own address and `name`.
     pub(crate) fn serve(&self, port: u16, name: &'static str) {
-        let listener = self.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port"));
+        let listener = self.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).expect("a free port"));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
-                let peer = stream.peer_addr().expect("it is connected").ip();
+                let peer = stream.peer_addr().expect("it is connected").ip().to_canonical();
                 // A client that is gone already needs no answer.
                 let _ = write!(stream, "{name} {peer}");
             }
         });
     }
 
+    /// Listens on a TCP port and says what its one client says, for as long as that client is there.
+    pub(crate) fn echo(&self, port: u16) {
+        let listener = self.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port"));
+        std::thread::spawn(move || {
+            let (mut reader, _) = listener.accept()?;
+            let mut writer = reader.try_clone()?;
+            io::copy(&mut reader, &mut writer)
+        });
+    }
+
     /// As [`Namespace::serve`], for UDP.
     pub(crate) fn serve_udp(&self, port: u16, name: &'static str) {
-        let socket = self.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port"));
+        let socket = self.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).expect("a free port"));
         std::thread::spawn(move || {
             let mut buffer = [0; 64];
             while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
                 // A client that is gone already needs no answer.
-                let _ = socket.send_to(format!("{name} {}", peer.ip()).as_bytes(), peer);
+                let _ = socket.send_to(format!("{name} {}", peer.ip().to_canonical()).as_bytes(), peer);
             }
         });
+    }
+
+    /// A connection whose answers are waited for as long as [`Namespace::ask`] waits.
+    pub(crate) fn connect(&self, address: &str) -> TcpStream {
+        let address: SocketAddr = address.parse().expect("an address");
+        let stream = self.run(|| TcpStream::connect_timeout(&address, LOST)).expect("somebody listens");
+        stream.set_read_timeout(Some(LOST)).expect("it can be set");
+        stream
     }
 
     /// What a server at `address` answers to a client in this namespace.
@@ -91,9 +115,11 @@ impl Namespace {
     }
 
     pub(crate) fn ask_udp(&self, address: &str) -> io::Result<String> {
-        let address: SocketAddrV4 = address.parse().expect("an address");
+        let address: SocketAddr = address.parse().expect("an address");
         self.run(|| {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            let own: IpAddr =
+                if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((own, 0))?;
             socket.set_read_timeout(Some(LOST))?;
             socket.connect(address)?;
             socket.send(b"?")?;

@@ -4,16 +4,17 @@
 //! Service's port, whose last rule picks an endpoint at random.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use tug_api::ObjectKey;
+use tug_network::conntrack::{self, End};
+use tug_network::links;
 use tug_network::nft::{
     self, Base, ChainType, Element, Field, Hook, Key, MapKind, PRIORITY_DSTNAT, PRIORITY_SRCNAT, Rule, Set, Table,
     Transaction,
 };
 use tug_network::pods::Protocol;
 use tug_network::{Error, Result};
-use tug_network::{conntrack, links};
 
 use crate::Config;
 use crate::services::{External, PortRules};
@@ -331,7 +332,7 @@ impl Kernel {
         let stale: Vec<Element> = nft::elements(&self.table, &set.name)?
             .into_iter()
             .filter(|(_, value)| !valid.contains(value))
-            .filter_map(|(key, _)| Some(Element::key(Key::new().address(<[u8; 4]>::try_from(key).ok()?.into()))))
+            .filter_map(|(key, _)| Some(Element::key(Key::new().address(<[u8; 4]>::try_from(key).ok()?))))
             .collect();
         let mut change = Transaction::new();
         change.delete_elements(&self.table, &set, &stale);
@@ -380,9 +381,10 @@ fn addresses_of(port: &PortRules) -> impl Iterator<Item = Ipv4Addr> {
 fn forget_flows<'a>(before: impl Iterator<Item = &'a PortRules>, after: impl Iterator<Item = &'a PortRules>) {
     let is_udp = |port: &&PortRules| port.protocol == Protocol::Udp;
     let (before, after): (Vec<_>, Vec<_>) = (before.filter(is_udp).collect(), after.filter(is_udp).collect());
-    let mut gone: HashSet<(Ipv4Addr, u16)> = before.iter().flat_map(|port| port.endpoints()).collect();
+    let end = |(address, port): (Ipv4Addr, u16)| (IpAddr::from(address), port);
+    let mut gone: HashSet<End> = before.iter().flat_map(|port| port.endpoints()).map(end).collect();
     after.iter().flat_map(|port| port.endpoints()).for_each(|endpoint| {
-        gone.remove(&endpoint);
+        gone.remove(&end(endpoint));
     });
     let opened: HashSet<u16> = after.iter().filter_map(|port| port.node_port).collect();
     if gone.is_empty() && opened.is_empty() {

@@ -256,6 +256,7 @@ mod tests;
 // The network crate's own test namespaces; these two are what it finds at its crate's root.
 #[cfg(test)]
 #[path = "../../network/src/testing.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
 mod testing;
 #[cfg(test)]
 use tug_network::{links, netns};

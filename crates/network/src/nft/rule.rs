@@ -2,16 +2,18 @@
 
 use std::net::Ipv4Addr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
-use crate::netlink::Attributes;
-use crate::nft::set::{Element, Key, Set};
+use crate::netlink::{Attributes, octets};
+use crate::nft::set::{Element, Key, MapKind, Set};
 use crate::pods::Protocol;
 
 /// The first three of the sixteen four-byte registers; the first by its older name, which all of `iptables-nft` knows.
 const REG: u32 = 1;
 const SECOND_REG: u32 = 9;
 const THIRD_REG: u32 = 10;
+/// After an IPv6 address, which takes four.
+const FIFTH_REG: u32 = 12;
 const REG_VERDICT: u32 = 0;
 const CMP_EQ: u32 = 0;
 const CMP_NEQ: u32 = 1;
@@ -33,6 +35,7 @@ const DESTINATION: u32 = 1 << 1;
 /// `RTN_LOCAL`.
 const ADDRESS_LOCAL: u32 = 2;
 const NFPROTO_IPV4: u32 = 2;
+const NFPROTO_IPV6: u32 = 10;
 const NAT_DNAT: u32 = 1;
 /// `NF_NAT_RANGE_PROTO_RANDOM_FULLY`: no two masqueraded connections race for one port.
 const RANDOM_FULLY: u32 = 0x10;
@@ -53,9 +56,35 @@ enum Verdict {
 pub enum Field {
     SourceAddress,
     DestinationAddress,
+    /// Of IPv6, as is the next.
+    SourceAddress6,
+    DestinationAddress6,
     /// TCP, UDP or SCTP.
     Protocol,
     DestinationPort,
+    /// The name of the link that the packet came in on; on a bridge's port, that is the bridge.
+    InputLink,
+    OutputLink,
+}
+
+impl Field {
+    /// In bytes.
+    pub(super) fn len(self) -> u32 {
+        match self {
+            Self::SourceAddress | Self::DestinationAddress => 4,
+            Self::SourceAddress6 | Self::DestinationAddress6 | Self::InputLink | Self::OutputLink => 16,
+            Self::Protocol => 1,
+            Self::DestinationPort => 2,
+        }
+    }
+
+    fn source_of(net: &IpNet) -> Self {
+        if net.addr().is_ipv4() { Self::SourceAddress } else { Self::SourceAddress6 }
+    }
+
+    fn destination_of(net: &IpNet) -> Self {
+        if net.addr().is_ipv4() { Self::DestinationAddress } else { Self::DestinationAddress6 }
+    }
 }
 
 /// A rule being built. A match that fails ends it.
@@ -77,20 +106,24 @@ impl Rule {
         self
     }
 
-    pub fn source_in(self, net: Ipv4Net) -> Self {
-        self.load(Field::SourceAddress, REG).compare_net(CMP_EQ, net)
+    pub fn source_in(self, net: impl Into<IpNet>) -> Self {
+        let net = net.into();
+        self.load(Field::source_of(&net), REG).compare_net(CMP_EQ, net)
     }
 
-    pub fn source_not_in(self, net: Ipv4Net) -> Self {
-        self.load(Field::SourceAddress, REG).compare_net(CMP_NEQ, net)
+    pub fn source_not_in(self, net: impl Into<IpNet>) -> Self {
+        let net = net.into();
+        self.load(Field::source_of(&net), REG).compare_net(CMP_NEQ, net)
     }
 
-    pub fn destination_in(self, net: Ipv4Net) -> Self {
-        self.load(Field::DestinationAddress, REG).compare_net(CMP_EQ, net)
+    pub fn destination_in(self, net: impl Into<IpNet>) -> Self {
+        let net = net.into();
+        self.load(Field::destination_of(&net), REG).compare_net(CMP_EQ, net)
     }
 
-    pub fn destination_not_in(self, net: Ipv4Net) -> Self {
-        self.load(Field::DestinationAddress, REG).compare_net(CMP_NEQ, net)
+    pub fn destination_not_in(self, net: impl Into<IpNet>) -> Self {
+        let net = net.into();
+        self.load(Field::destination_of(&net), REG).compare_net(CMP_NEQ, net)
     }
 
     /// The node has the source address itself.
@@ -204,10 +237,14 @@ impl Rule {
         self.pick(endpoints).translate()
     }
 
-    /// Sends the connection where the map says for the fields; a key that isn't there ends the rule.
-    pub fn translate_by(self, fields: &[Field], map: &str) -> Self {
-        let lookup = Attributes::new().text(1, map).be32(2, REG).be32(3, REG);
-        self.load_all(fields).expression("lookup", lookup).translate()
+    /// Sends the connection where the map to endpoints says; a packet that is no key of it ends the rule.
+    pub fn translate_by(self, map: &Set) -> Self {
+        let lookup = Attributes::new().text(1, &map.name).be32(2, REG).be32(3, REG);
+        let looked_up = self.load_all(map.fields()).expression("lookup", lookup);
+        match map.kind() {
+            Some(MapKind::Endpoint6) => looked_up.translate_in(NFPROTO_IPV6, FIFTH_REG),
+            _ => looked_up.translate(),
+        }
     }
 
     /// Sends the connection where its source was sent before, and remembers it for another while; a source that the
@@ -241,7 +278,12 @@ impl Rule {
     }
 
     fn translate(self) -> Self {
-        let nat = Attributes::new().be32(1, NAT_DNAT).be32(2, NFPROTO_IPV4).be32(3, REG).be32(5, SECOND_REG);
+        self.translate_in(NFPROTO_IPV4, SECOND_REG)
+    }
+
+    /// To the address in the first register and the port in `port`.
+    fn translate_in(self, family: u32, port: u32) -> Self {
+        let nat = Attributes::new().be32(1, NAT_DNAT).be32(2, family).be32(3, REG).be32(5, port);
         self.expression("nat", nat)
     }
 
@@ -252,28 +294,37 @@ impl Rule {
         self.expression("dynset", update)
     }
 
+    /// One after the other, each into whole registers.
     fn load_all(self, fields: &[Field]) -> Self {
-        fields
-            .iter()
-            .zip([REG, SECOND_REG, THIRD_REG])
-            .fold(self, |rule, (field, register)| rule.load(*field, register))
+        let mut words = 0;
+        fields.iter().fold(self, |rule, field| {
+            let register = if words == 0 { REG } else { SECOND_REG - 1 + words };
+            words += field.len().div_ceil(4);
+            rule.load(*field, register)
+        })
     }
 
     fn load(self, field: Field, register: u32) -> Self {
-        let (base, offset, len) = match field {
-            Field::Protocol => {
-                return self.expression("meta", Attributes::new().be32(1, register).be32(2, META_L4PROTO));
-            }
-            Field::SourceAddress => (NETWORK_HEADER, 12, 4),
-            Field::DestinationAddress => (NETWORK_HEADER, 16, 4),
-            Field::DestinationPort => (TRANSPORT_HEADER, 2, 2),
+        let (base, offset) = match field {
+            Field::Protocol => return self.meta_into(META_L4PROTO, register),
+            Field::InputLink => return self.meta_into(META_IIFNAME, register),
+            Field::OutputLink => return self.meta_into(META_OIFNAME, register),
+            Field::SourceAddress => (NETWORK_HEADER, 12),
+            Field::DestinationAddress => (NETWORK_HEADER, 16),
+            Field::SourceAddress6 => (NETWORK_HEADER, 8),
+            Field::DestinationAddress6 => (NETWORK_HEADER, 24),
+            Field::DestinationPort => (TRANSPORT_HEADER, 2),
         };
-        let load = Attributes::new().be32(1, register).be32(2, base).be32(3, offset).be32(4, len);
+        let load = Attributes::new().be32(1, register).be32(2, base).be32(3, offset).be32(4, field.len());
         self.expression("payload", load)
     }
 
     fn meta(self, key: u32) -> Self {
-        self.expression("meta", Attributes::new().be32(1, REG).be32(2, key))
+        self.meta_into(key, REG)
+    }
+
+    fn meta_into(self, key: u32, register: u32) -> Self {
+        self.expression("meta", Attributes::new().be32(1, register).be32(2, key))
     }
 
     fn store_mark(self) -> Self {
@@ -301,8 +352,9 @@ impl Rule {
         self.expression("bitwise", body.nest(4, value(mask)).nest(5, value(xor)))
     }
 
-    fn compare_net(self, operator: u32, net: Ipv4Net) -> Self {
-        self.mask(&net.netmask().octets(), &[0; 4]).compare(operator, &net.network().octets())
+    fn compare_net(self, operator: u32, net: IpNet) -> Self {
+        let (mask, network) = (octets(net.netmask()), octets(net.network()));
+        self.mask(&mask, &vec![0; mask.len()]).compare(operator, &network)
     }
 
     fn compare(self, operator: u32, value: &[u8]) -> Self {
@@ -343,7 +395,7 @@ impl Rule {
     }
 }
 
-fn link_name(name: &str) -> [u8; IFNAMSIZ] {
+pub(super) fn link_name(name: &str) -> [u8; IFNAMSIZ] {
     let mut padded = [0; IFNAMSIZ];
     let len = name.len().min(IFNAMSIZ - 1);
     padded[..len].copy_from_slice(&name.as_bytes()[..len]);

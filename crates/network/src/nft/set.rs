@@ -1,9 +1,10 @@
 //! Sets and maps: what their keys and values are, and their elements.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::netlink::Attributes;
+use crate::netlink::{Attributes, octets};
+use crate::nft::rule::link_name;
 use crate::nft::{Field, next_set_id};
 use crate::pods::Protocol;
 
@@ -16,8 +17,10 @@ pub(super) const FLAG_EVAL: u32 = 0x20;
 /// `nft`'s numbers of types, with which it prints what it lists; the kernel only looks at lengths.
 const TYPE_INTEGER: u32 = 4;
 const TYPE_ADDRESS: u32 = 7;
+const TYPE_ADDRESS_6: u32 = 8;
 const TYPE_PROTOCOL: u32 = 12;
 const TYPE_SERVICE: u32 = 13;
+const TYPE_LINK_NAME: u32 = 41;
 const DATA_VERDICT: u32 = 0xffff_ff00;
 const VERDICT_GOTO: i32 = -4;
 
@@ -28,6 +31,8 @@ pub enum MapKind {
     Verdict,
     /// An address and a port to translate to.
     Endpoint,
+    /// The same of IPv6.
+    Endpoint6,
 }
 
 /// A set's or map's shape.
@@ -90,17 +95,32 @@ impl Set {
         }
     }
 
+    /// What its keys are made of.
+    pub(super) fn fields(&self) -> &[Field] {
+        match &self.key {
+            KeyShape::Fields(fields) => fields,
+            KeyShape::Number => &[],
+        }
+    }
+
+    pub(super) fn kind(&self) -> Option<MapKind> {
+        self.map
+    }
+
     pub(crate) fn body(&self, table: &str) -> Attributes {
         let (key_type, key_len) = match &self.key {
             KeyShape::Number => (TYPE_INTEGER, 4),
             KeyShape::Fields(fields) => fields.iter().fold((0, 0), |(kind, len), field| {
-                let (number, field_len) = match field {
-                    Field::SourceAddress | Field::DestinationAddress => (TYPE_ADDRESS, 4),
-                    Field::Protocol => (TYPE_PROTOCOL, 1),
-                    Field::DestinationPort => (TYPE_SERVICE, 2),
+                let number = match field {
+                    Field::SourceAddress | Field::DestinationAddress => TYPE_ADDRESS,
+                    Field::SourceAddress6 | Field::DestinationAddress6 => TYPE_ADDRESS_6,
+                    Field::Protocol => TYPE_PROTOCOL,
+                    Field::DestinationPort => TYPE_SERVICE,
+                    Field::InputLink | Field::OutputLink => TYPE_LINK_NAME,
                 };
                 // A lone field has its own length; in a concatenation each takes whole registers.
-                (kind << 6 | number, if fields.len() == 1 { field_len } else { len + 4 })
+                let field_len = if fields.len() == 1 { field.len() } else { field.len().next_multiple_of(4) };
+                (kind << 6 | number, len + field_len)
             }),
         };
         let mut body =
@@ -109,6 +129,7 @@ impl Set {
             None => body,
             Some(MapKind::Verdict) => body.be32(6, DATA_VERDICT),
             Some(MapKind::Endpoint) => body.be32(6, TYPE_ADDRESS << 6 | TYPE_SERVICE).be32(7, 8),
+            Some(MapKind::Endpoint6) => body.be32(6, TYPE_ADDRESS_6 << 6 | TYPE_SERVICE).be32(7, 20),
         };
         if let Some(size) = self.size {
             body = body.nest(9, Attributes::new().be32(1, size));
@@ -130,8 +151,13 @@ impl Key {
         Self::default()
     }
 
-    pub fn address(mut self, address: Ipv4Addr) -> Self {
-        self.0.extend_from_slice(&address.octets());
+    pub fn address(mut self, address: impl Into<IpAddr>) -> Self {
+        self.0.extend(octets(address.into()));
+        self
+    }
+
+    pub fn link(mut self, name: &str) -> Self {
+        self.0.extend_from_slice(&link_name(name));
         self
     }
 
@@ -168,7 +194,7 @@ pub enum Value {
     /// Of a set, or when deleting.
     None,
     Goto(String),
-    Endpoint(Ipv4Addr, u16),
+    Endpoint(IpAddr, u16),
 }
 
 impl Element {
@@ -180,8 +206,8 @@ impl Element {
         Self { key, value: Value::Goto(chain.into()) }
     }
 
-    pub fn endpoint(key: Key, address: Ipv4Addr, port: u16) -> Self {
-        Self { key, value: Value::Endpoint(address, port) }
+    pub fn endpoint(key: Key, address: impl Into<IpAddr>, port: u16) -> Self {
+        Self { key, value: Value::Endpoint(address.into(), port) }
     }
 
     pub(crate) fn body(&self) -> Attributes {

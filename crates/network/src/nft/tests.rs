@@ -5,7 +5,7 @@ use crate::testing::Namespace;
 const SERVICE: [Field; 3] = [Field::DestinationAddress, Field::Protocol, Field::DestinationPort];
 
 fn service_key(address: &str, port: u16) -> Key {
-    Key::new().address(address.parse().expect("an address")).protocol(Protocol::Tcp).port(port)
+    Key::new().address(address.parse::<std::net::IpAddr>().expect("an address")).protocol(Protocol::Tcp).port(port)
 }
 
 #[test]

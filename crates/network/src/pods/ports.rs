@@ -50,8 +50,8 @@ impl Rules {
         let mut change = Transaction::refill(table)?;
         change.add_set(table, &self.any_address).add_set(table, &self.one_address).add_set(table, &self.to_itself);
         change.add_chain(table, "host-ports");
-        change.add_rule(table, "host-ports", Rule::new().translate_by(&ONE_ADDRESS, &self.one_address.name));
-        let any = Rule::new().destination_local().translate_by(&ANY_ADDRESS, &self.any_address.name);
+        change.add_rule(table, "host-ports", Rule::new().translate_by(&self.one_address));
+        let any = Rule::new().destination_local().translate_by(&self.any_address);
         change.add_rule(table, "host-ports", any);
         for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
             change.add_base_chain(table, chain, nat(hook, PRIORITY_DSTNAT));
