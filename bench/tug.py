@@ -56,7 +56,7 @@ FIRST = [
 
 class Tug:
     def __init__(self, folder, busybox):
-        self.cluster = clusters.Cluster(f"bench-{os.getpid()}", folder)
+        self.cluster = clusters.Cluster("bench", folder)
         self.busybox = busybox
 
     def start(self):

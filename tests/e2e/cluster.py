@@ -21,11 +21,12 @@ def program():
 
 
 class Cluster:
-    """`enter` is a command prefix, for a cluster on a made host."""
+    """`enter` is a command prefix, for a cluster on a made host. Control groups are the kernel's, also of clusters on made
+    hosts: what bears the run's number meets nothing of another run's."""
 
     def __init__(self, name, folder, enter=(), client=None):
         folder.mkdir(parents=True, exist_ok=True)
-        self.name, self.folder, self.enter = name, folder, tuple(enter)
+        self.name, self.folder, self.enter = f"{name}-{os.getpid()}", folder, tuple(enter)
         self.env = {**kubectl.environment(folder), "KUBECONFIG": str(folder / "kubeconfig")}
         self.kubectl = kubectl.Kubectl(client or kubectl.stock(), self.env, enter=self.enter)
 

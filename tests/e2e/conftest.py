@@ -48,7 +48,7 @@ def new_cluster(tmp_path_factory):
     made = []
 
     def new(name, **options):
-        cluster = clusters.Cluster(f"e2e-{name}-{os.getpid()}", tmp_path_factory.mktemp(name), **options)
+        cluster = clusters.Cluster(f"e2e-{name}", tmp_path_factory.mktemp(name), **options)
         made.append(cluster)
         return cluster
 

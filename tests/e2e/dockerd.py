@@ -1,11 +1,14 @@
 """Debian's Docker daemon, unpacked and not installed, on a made host."""
 
+import os
 import pathlib
 import subprocess
 
 import debian
 from wait import until
 
+# The kernel's, and so the real host's too, where others may run these tests.
+CGROUP = f"tug-e2e-dockerd-{os.getpid()}"
 # What Debian's packages set up after they are unpacked.
 AFTER = """
 mkdir -p /var/lib/docker
@@ -24,7 +27,7 @@ exec unshare --mount --propagation=private sh -ec '
   pivot_root . old
   busybox umount -l /old
   containerd &
-  exec dockerd --containerd /run/containerd/containerd.sock --cgroup-parent /tug-e2e-dockerd {options}'
+  exec dockerd --containerd /run/containerd/containerd.sock --cgroup-parent /{cgroup} {options}'
 """
 
 
@@ -34,7 +37,7 @@ class Dockerd:
         for name in ["upper", "work", "root"]:
             (self.folder / name).mkdir(parents=True)
         self.log = open(self.folder / "log", "w")
-        script = AFTER.format(tree=debian.root(), folder=self.folder, options=" ".join(options))
+        script = AFTER.format(tree=debian.root(), folder=self.folder, cgroup=CGROUP, options=" ".join(options))
         host.run("mkdir", "-p", "/var/lib/docker")
         self.process = host.begin("sh", "-ec", script, stdout=self.log, stderr=subprocess.STDOUT)
         until(lambda: self.docker("version"), "the Docker daemon answers")
@@ -54,6 +57,5 @@ class Dockerd:
         self.process.terminate()
         self.process.wait()
         self.log.close()
-        # The kernel's, and so the real host's too.
-        for cgroup in pathlib.Path("/sys/fs/cgroup").glob("*/tug-e2e-dockerd"):
+        for cgroup in pathlib.Path("/sys/fs/cgroup").glob(f"*/{CGROUP}"):
             cgroup.rmdir()

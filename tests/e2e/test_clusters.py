@@ -142,7 +142,7 @@ def test_delete_leaves_nothing(host, tmp_path):
     finally:
         cluster.delete()
     unchanged(host, before)
-    assert cgroups("tug-gone") == []
+    assert cgroups(f"tug-{cluster.name}") == []
     assert "contexts: []" in (tmp_path / "home/kubeconfig").read_text().replace("contexts: null", "contexts: []")
 
 
@@ -168,10 +168,10 @@ def test_a_killed_machine_is_cleaned_up_by_the_next_start(host, tmp_path):
     cluster = Cluster("fallen", tmp_path / "home", host.enter)
     before = host.state()
     cluster.start()
-    host.run("sh", "-c", "kill -9 $(cut -d' ' -f1 /run/tug/machines/fallen/pid)")
+    host.run("sh", "-c", f"kill -9 $(cut -d' ' -f1 /run/tug/machines/{cluster.name}/pid)")
     until(lambda: "Stopped" in said(cluster, "status").stdout, "the machine is down")
     cluster.start()
-    assert cluster.kubectl("get", "nodes", "-o", "name") == "node/fallen\n"
+    assert cluster.kubectl("get", "nodes", "-o", "name") == f"node/{cluster.name}\n"
     cluster.delete()
     unchanged(host, before)
 
@@ -216,10 +216,10 @@ def test_contexts_in_the_users_files(host, tmp_path):
     ]:
         kubectl.run([*run, *args], env=cluster.env)
     cluster.start()
-    assert sorted(kubectl.run([*run, "get-contexts", "-o", "name"], env=cluster.env).split()) == ["ctx", "theirs"]
+    assert sorted(kubectl.run([*run, "get-contexts", "-o", "name"], env=cluster.env).split()) == [cluster.name, "theirs"]
     cluster.env.pop("KUBECONFIG")
     cluster.start()
-    assert kubectl.run([*run, "current-context"], env=cluster.env) == "ctx\n"
+    assert kubectl.run([*run, "current-context"], env=cluster.env) == f"{cluster.name}\n"
     assert (tmp_path / "home/.kube/config").exists()
     cluster.env["KUBECONFIG"] = str(first)
     cluster.delete()
@@ -328,7 +328,7 @@ def test_a_port_is_kept_for_life(host, tmp_path):
         if asked == port:
             cluster.delete()
     with host.listening() as taken:
-        record = host.folder / "tug/machines/kept/cluster.json"
+        record = host.folder / "tug/machines" / cluster.name / "cluster.json"
         record.write_text(json.dumps(json.loads(record.read_text()) | {"api_port": taken}))
         message = cluster.refused("start")
         assert f"port {taken}" in message and "in use" in message and "end what uses it" in message
@@ -340,11 +340,11 @@ def test_mirrors_are_replaced_and_given_up(host, tmp_path):
     cluster = Cluster("mirrors", tmp_path / "home", host.enter)
     here = ["--registry-mirror", "docker.io=http://127.0.0.1:1"]
     there = ["--registry-mirror", "docker.io=http://127.0.0.1:2"]
-    config = host.folder / "tug/machines/mirrors/root/etc/tug/config.yaml"
+    config = host.folder / "tug/machines" / cluster.name / "root/etc/tug/config.yaml"
     cluster.start(*here)
     cluster.start(*here)
     for other in [there, ["--no-registry-mirror"]]:
-        assert "tug stop --name mirrors" in cluster.refused("start", *other)
+        assert f"tug stop --name {cluster.name}" in cluster.refused("start", *other)
         cluster.tug("stop")
         cluster.start(*other)
         assert "127.0.0.1:1" not in config.read_text()
