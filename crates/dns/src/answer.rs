@@ -6,6 +6,7 @@ use hickory_proto::op::{Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tug_api::ObjectKey;
+use tug_resolver::{Answer, Here};
 
 use crate::names::{self, Asked};
 use crate::zone::{Port, Service, Zone};
@@ -16,30 +17,6 @@ const VERSION_TTL: u32 = 28800;
 const VERSION: &str = "1.1.0";
 /// What CoreDNS gives SRV records of one name in all.
 const SRV_WEIGHT: u16 = 100;
-
-/// What the zone says to a question.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// Not of this zone: an upstream resolver's to answer.
-    Elsewhere,
-    /// The first listings aren't in.
-    NotYet,
-    Here(Here),
-    /// An alias whose target somebody else must resolve.
-    Alias {
-        record: Box<Record>,
-        target: Name,
-    },
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Here {
-    pub(crate) code: ResponseCode,
-    pub(crate) answers: Vec<Record>,
-    /// With the zone's SOA record when there is no answer, for clients that remember that (RFC 2308).
-    pub(crate) authorities: Vec<Record>,
-    pub(crate) additionals: Vec<Record>,
-}
 
 /// One thing that a Service's name stands for.
 struct Place {
@@ -61,7 +38,7 @@ impl Zone {
             return Answer::Elsewhere;
         }
         if !self.is_open {
-            return Answer::NotYet;
+            return Answer::Unknown;
         }
         let own = labels.len() - usize::from(self.origin.num_labels());
         let kind = query.query_type();
@@ -188,7 +165,7 @@ impl Zone {
     /// A Service's own address, else an endpoint's; an address that the cluster doesn't know is an upstream's to answer.
     fn reverse(&self, query: &Query, address: Ipv4Addr) -> Answer {
         if !self.is_open {
-            return Answer::NotYet;
+            return Answer::Unknown;
         }
         let mut targets: Vec<Name> = self
             .services_at(address)

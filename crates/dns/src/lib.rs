@@ -1,28 +1,27 @@
 //! Cluster DNS on every node, answered from informers.
 //!
 //! A query for the cluster's domain is answered from [`zone`], which Services, EndpointSlices and Namespaces keep true;
-//! any other goes to the upstream resolvers as it came ([`forward`]). Names and answers are CoreDNS's with kubeadm's
+//! any other goes to the upstream resolvers as it came (`tug-resolver`). Names and answers are CoreDNS's with kubeadm's
 //! settings: specification 1.1.0, `pods insecure`, TTL 5.
 #![forbid(unsafe_code)]
 
 mod answer;
-mod forward;
-mod listen;
 mod names;
 mod zone;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use hickory_proto::op::Query;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tug_client::{Change, Cluster, Informer};
+pub use tug_resolver::resolvers;
+use tug_resolver::{Answer, Server, Sockets};
 
-use forward::Forwarder;
-pub use forward::resolvers;
 use zone::Zone;
 
 #[derive(Clone, Debug)]
@@ -64,11 +63,8 @@ struct Synced {
     namespaces: Informer<Namespace>,
 }
 
-/// What a query is answered with.
-struct Server {
-    zone: RwLock<Zone>,
-    forwarder: Forwarder,
-}
+/// The zone, which changes while it is asked.
+struct Names(RwLock<Zone>);
 
 impl Dns {
     /// Follows the cluster and answers. Until the first listings are in, names of the cluster answer `SERVFAIL`, which
@@ -78,25 +74,28 @@ impl Dns {
     /// If an address can't be listened on, or the domain isn't one.
     pub async fn start(cluster: Cluster, config: Config) -> Result<Self> {
         let zone = Zone::new(&config.domain).map_err(|error| Error::Domain(config.domain.clone(), error))?;
-        let forwarder = Forwarder::new(&config);
-        let server = Arc::new(Server { zone: RwLock::new(zone), forwarder });
+        let names = Arc::new(Names(RwLock::new(zone)));
+        let mut upstreams = config.upstreams;
+        // Never itself.
+        upstreams.retain(|upstream| config.dial.is_some() || !config.listen.contains(upstream));
+        let server = Server::new(names.clone(), upstreams, config.dial);
         let mut listeners = JoinSet::new();
         for address in &config.listen {
-            let sockets = listen::bind(*address).await.map_err(|error| Error::Listen(*address, error))?;
-            listen::serve(sockets, &server, &mut listeners);
+            let sockets = Sockets::bind(*address).await.map_err(|error| Error::Listen(*address, error))?;
+            server.serve(sockets, &mut listeners);
         }
         let synced = Synced {
             services: cluster.informers.of(),
             slices: cluster.informers.of(),
             namespaces: cluster.informers.of(),
         };
-        server.follow(&synced.services, Zone::service);
-        server.follow(&synced.slices, Zone::slice);
-        server.follow(&synced.namespaces, Zone::namespace);
+        names.follow(&synced.services, Zone::service);
+        names.follow(&synced.slices, Zone::slice);
+        names.follow(&synced.namespaces, Zone::namespace);
         let waiting = synced.clone();
         listeners.spawn(async move {
             waiting.wait().await;
-            server.zone.write().open();
+            names.0.write().open();
         });
         Ok(Self { synced, _listeners: listeners })
     }
@@ -115,15 +114,21 @@ impl Synced {
     }
 }
 
-impl Server {
+impl tug_resolver::Zone for Names {
+    fn answer(&self, query: &Query) -> Answer {
+        self.0.read().answer(query)
+    }
+}
+
+impl Names {
     fn follow<K>(self: &Arc<Self>, informer: &Informer<K>, note: fn(&mut Zone, &Change))
     where
         K: serde::de::DeserializeOwned + Send + Sync + 'static,
     {
-        let server = Arc::downgrade(self);
+        let names = Arc::downgrade(self);
         informer.subscribe(move |change| {
-            if let Some(server) = server.upgrade() {
-                note(&mut server.zone.write(), change);
+            if let Some(names) = names.upgrade() {
+                note(&mut names.0.write(), change);
             }
         });
     }

@@ -18,7 +18,7 @@ fn replaced(change: &Change, new: Option<Value>) -> Change {
     Change { old: change.new.clone(), new }
 }
 
-pub(crate) fn service(name: &str, spec: Value) -> Change {
+fn service(name: &str, spec: Value) -> Change {
     new(json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec}))
 }
 
@@ -33,7 +33,7 @@ fn endpoint(address: &str, hostname: Value, ready: bool) -> Value {
 }
 
 /// The objects of the specification's examples.
-pub(crate) fn zone() -> Zone {
+fn zone() -> Zone {
     let mut zone = Zone::new("cluster.local").expect("a domain");
     zone.namespace(&new(json!({"metadata": {"name": "shop"}})));
     zone.service(&service(
@@ -61,7 +61,7 @@ fn ask(zone: &Zone, name: &str, kind: RecordType) -> String {
     let query = Query::query(Name::from_str(name).expect("a name"), kind);
     match zone.answer(&query) {
         Answer::Elsewhere => "elsewhere".into(),
-        Answer::NotYet => "not yet".into(),
+        Answer::Unknown => "not yet".into(),
         Answer::Alias { target, .. } => format!("alias {target}"),
         Answer::Here(here) => {
             assert_eq!(here.answers.is_empty(), !here.authorities.is_empty(), "an SOA record with nothing else");

@@ -9,8 +9,6 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::Config;
-
 const PORT: u16 = 53;
 /// An upstream is asked the next time at once, so this is short; glibc itself waits 5 s for us.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,11 +39,8 @@ pub fn resolvers(resolv_conf: &str) -> Vec<SocketAddr> {
 }
 
 impl Forwarder {
-    /// Never asks itself.
-    pub(crate) fn new(config: &Config) -> Self {
-        let others =
-            config.upstreams.iter().filter(|upstream| config.dial.is_some() || !config.listen.contains(upstream));
-        Self { upstreams: others.copied().collect(), runtime: config.dial.clone() }
+    pub(crate) fn new(upstreams: Vec<SocketAddr>, runtime: Option<Handle>) -> Self {
+        Self { upstreams, runtime }
     }
 
     /// The first answer to the question, as it came but for the id. `None` when nobody answers.

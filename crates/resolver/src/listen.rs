@@ -13,9 +13,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::Server;
-use crate::answer::{Answer, Here};
 use crate::forward::{HEADER, Transport};
+use crate::{Answer, Here, Server};
 
 /// Questions in work for one address; past it a UDP question is dropped, and its client asks again.
 const CONCURRENT_QUESTIONS: usize = 1000;
@@ -29,21 +28,45 @@ const UDP_MOST: u16 = 1232;
 /// How many times an alias may lead to another.
 const ALIASES: usize = 8;
 
-pub(crate) struct Sockets {
-    udp: Arc<UdpSocket>,
-    tcp: TcpListener,
+/// One port, for UDP and TCP.
+pub struct Sockets {
+    pub(crate) udp: Arc<UdpSocket>,
+    pub(crate) tcp: TcpListener,
 }
 
-pub(crate) async fn bind(address: SocketAddr) -> io::Result<Sockets> {
-    let tcp = TcpListener::bind(address).await?;
-    // The same port for both, also when the kernel chose it.
-    let udp = Arc::new(UdpSocket::bind(tcp.local_addr()?).await?);
-    Ok(Sockets { udp, tcp })
+impl Sockets {
+    /// # Errors
+    /// If the address can't be listened on.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let tcp = TcpListener::bind(address).await?;
+        // The same port for both, also when the kernel chose it.
+        let udp = Arc::new(UdpSocket::bind(tcp.local_addr()?).await?);
+        Ok(Self { udp, tcp })
+    }
+
+    /// Of sockets that are bound to one port already, in another network namespace for one.
+    ///
+    /// # Errors
+    /// If they can't be waited for.
+    pub fn new(udp: std::net::UdpSocket, tcp: std::net::TcpListener) -> io::Result<Self> {
+        udp.set_nonblocking(true)?;
+        tcp.set_nonblocking(true)?;
+        Ok(Self { udp: Arc::new(UdpSocket::from_std(udp)?), tcp: TcpListener::from_std(tcp)? })
+    }
+
+    /// # Errors
+    /// As [`Sockets::bind`].
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
 }
 
-pub(crate) fn serve(sockets: Sockets, server: &Arc<Server>, tasks: &mut JoinSet<()>) {
-    tasks.spawn(serve_udp(sockets.udp, server.clone()));
-    tasks.spawn(serve_tcp(sockets.tcp, server.clone()));
+impl Server {
+    /// Serves until the tasks are dropped.
+    pub fn serve(self: &Arc<Self>, sockets: Sockets, tasks: &mut JoinSet<()>) {
+        tasks.spawn(serve_udp(sockets.udp, self.clone()));
+        tasks.spawn(serve_tcp(sockets.tcp, self.clone()));
+    }
 }
 
 async fn serve_udp(socket: Arc<UdpSocket>, server: Arc<Server>) {
@@ -150,7 +173,7 @@ impl Server {
             return encode(response, &asked, transport);
         }
         let answer = match query.query_class() {
-            DNSClass::IN => self.zone.read().answer(query),
+            DNSClass::IN => self.zone.answer(query),
             _ => Answer::Elsewhere,
         };
         match answer {
@@ -160,7 +183,7 @@ impl Server {
                 }
                 response.metadata.response_code = ResponseCode::ServFail;
             }
-            Answer::NotYet => response.metadata.response_code = ResponseCode::ServFail,
+            Answer::Unknown => response.metadata.response_code = ResponseCode::ServFail,
             Answer::Here(here) => fill(&mut response, here),
             Answer::Alias { record, target } => {
                 response.metadata.authoritative = true;
@@ -175,9 +198,9 @@ impl Server {
     /// Adds what an alias's target stands for: clients leave following it to us.
     async fn follow_alias(&self, response: &mut Message, mut target: Query) -> ResponseCode {
         for _ in 0..ALIASES {
-            let answer = self.zone.read().answer(&target);
+            let answer = self.zone.answer(&target);
             match answer {
-                Answer::NotYet => return ResponseCode::ServFail,
+                Answer::Unknown => return ResponseCode::ServFail,
                 Answer::Here(here) => {
                     let code = here.code;
                     fill(response, here);
@@ -215,7 +238,7 @@ fn is_truncated(message: &[u8]) -> bool {
     message[2] & 0x02 != 0
 }
 
-fn response_to(asked: &Message) -> Message {
+pub(crate) fn response_to(asked: &Message) -> Message {
     let mut response = Message::response(asked.metadata.id, asked.metadata.op_code);
     response.metadata.recursion_desired = asked.metadata.recursion_desired;
     response.metadata.recursion_available = true;
@@ -261,6 +284,3 @@ fn encode(mut response: Message, asked: &Message, transport: Transport) -> Optio
     }
     Some(bytes)
 }
-
-#[cfg(test)]
-mod tests;

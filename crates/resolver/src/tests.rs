@@ -1,36 +1,61 @@
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{Name, RData, Record, RecordType};
-use parking_lot::RwLock;
+use std::time::Duration;
+
+use hickory_proto::op::{Edns, Message};
+use hickory_proto::rr::rdata::{A, CNAME};
+use hickory_proto::rr::{RData, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::*;
-use crate::Config;
-use crate::answer::tests::{service, zone};
-use crate::forward::Forwarder;
+use crate::listen::response_to;
 
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
+/// `cluster.local`, with what the cases ask for.
+struct Cluster;
+
+impl Zone for Cluster {
+    fn answer(&self, query: &Query) -> Answer {
+        let name = query.name().to_string();
+        let record = |data| Record::from_rdata(query.name().clone(), 5, data);
+        let alias = |target: &str| {
+            let target = Name::from_str(target).expect("a name");
+            Answer::Alias { record: Box::new(record(RData::CNAME(CNAME(target.clone())))), target }
+        };
+        let here = |addresses: Vec<Ipv4Addr>| {
+            let answers = addresses.into_iter().map(|address| record(RData::A(A(address)))).collect();
+            Answer::Here(Here { answers, ..Here::default() })
+        };
+        match name.strip_suffix(".shop.svc.cluster.local.") {
+            None => Answer::Elsewhere,
+            Some("web") => here(vec![[10, 96, 3, 4].into()]),
+            Some("many") => here((0..200).map(|n| [10, 96, 9, n].into()).collect()),
+            Some("alias") => alias("web.shop.svc.cluster.local."),
+            Some("away") => alias("example.com."),
+            Some(_) => Answer::Here(Here { code: ResponseCode::NXDomain, ..Here::default() }),
+        }
+    }
+}
+
 /// A server on a port of loopback, and its listeners.
 async fn server(upstreams: Vec<SocketAddr>) -> (SocketAddr, JoinSet<()>) {
-    let sockets = bind(LOOPBACK.into()).await.expect("a free port");
-    let address = sockets.tcp.local_addr().expect("it is bound");
-    let config = Config { listen: vec![address], domain: "cluster.local".into(), upstreams, dial: None };
-    let server = Arc::new(Server { zone: RwLock::new(zone()), forwarder: Forwarder::new(&config) });
-    let many: Vec<String> = (0..200).map(|n| format!("10.96.9.{n}")).collect();
-    let spec = serde_json::json!({"clusterIPs": many, "ports": [{"port": 80}]});
-    server.zone.write().service(&service("many", spec));
+    let sockets = Sockets::bind(LOOPBACK.into()).await.expect("a free port");
+    let address = sockets.local_address().expect("it is bound");
     let mut tasks = JoinSet::new();
-    serve(sockets, &server, &mut tasks);
+    Server::new(Arc::new(Cluster), upstreams, None).serve(sockets, &mut tasks);
     (address, tasks)
 }
 
 /// A resolver that has one record for every name, and says by it how it was asked: the last octet is 1 over UDP, where
 /// it truncates when `cuts`, and 2 over TCP.
 async fn upstream(cuts: bool) -> (SocketAddr, JoinSet<()>) {
-    let sockets = bind(LOOPBACK.into()).await.expect("a free port");
-    let address = sockets.tcp.local_addr().expect("it is bound");
+    let sockets = Sockets::bind(LOOPBACK.into()).await.expect("a free port");
+    let address = sockets.local_address().expect("it is bound");
     let reply = move |question: &[u8], last: u8| {
         let asked = Message::from_vec(question).expect("a question");
         let mut response = response_to(&asked);
