@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use common::archive::{Image, Member, layer};
@@ -402,5 +403,26 @@ async fn what_cannot_start_says_so_in_dockers_words() {
     let empty = ContainerSpec { args: None, image: node.image("plain:1"), ..node.spec("empty", &[]) };
     let error = node.start(ContainerSpec { entrypoint: Some(vec![]), ..empty }).await.expect_err("no command");
     assert_eq!(error.to_string(), "no command specified");
+    node.finish().await;
+}
+
+/// What a daemon's own starter did to its signals (`nohup` ignores SIGHUP) is no business of containers.
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_do_what_programs_expect_however_the_daemon_was_started() {
+    let deaf = |dir: &Path| {
+        let (program, shim) = (dir.join("deaf"), common::shim());
+        let script = format!("#!/bin/sh\ntrap '' HUP INT QUIT TERM USR1\nexec {} \"$@\"\n", shim.display());
+        fs::write(&program, script).expect("a program");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("that can be run");
+        program
+    };
+    let node = Node::with_program(deaf).await;
+    node.load(&Image::busybox()).await;
+    // The first 28: of the others the C library keeps two to itself.
+    let line = "exec awk '/^Sig(Blk|Ign)/{print substr($2, 10)}' /proc/self/status";
+    let expected = "0000000\n0000000\n";
+    assert_eq!(node.shell("one", line).await, expected);
+    node.start(node.spec("two", &["sleep", "1000"])).await.expect("it starts");
+    assert_eq!(node.exec("two", &["sh", "-c", line]).await.expect("exec"), (0, expected.to_owned()));
     node.finish().await;
 }

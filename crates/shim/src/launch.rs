@@ -94,10 +94,13 @@ fn run(
     stdio: Stdio,
     outcome: &OwnedFd,
 ) -> Result<i32, Failure> {
-    // The shim blocks SIGCHLD and ignores SIGPIPE; programs expect neither, and both would survive their exec.
+    // The shim blocks SIGCHLD and ignores SIGPIPE, and whoever started it with nohup SIGHUP; programs expect none of that,
+    // and all of it would survive their exec.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    // SAFETY: the default disposition runs no handler.
-    unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
+    for number in Signal::iterator().filter(|number| !matches!(number, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default disposition runs no handler.
+        unsafe { signal(number, SigHandler::SigDfl) }?;
+    }
 
     let program = Program { outcome: outcome.as_raw_fd(), confinement: confinement.read_filter()? };
     let builder = |root: &Path| -> Result<ContainerBuilder, Failure> {
