@@ -2,14 +2,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -17,6 +16,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, sethostname, setsid};
 
 use crate::launch::named_program;
+use crate::log::Output;
 use crate::record::{Machine, load};
 use crate::{During, Error, Result, cgroups, mounts};
 
@@ -62,12 +62,13 @@ fn launch_init(name: &str) -> Result<ExitCode> {
         }
         ForkResult::Child => {
             wait_for_go()?;
+            let output = Output::open(&machine.paths().state)?;
             mounts::lay(&machine, &hierarchies, &host_netns)?;
             drop(host_netns);
             mounts::link_host_mntns(&host_mntns)?;
             cgroups::settle_inside()?;
             sethostname(&machine.name).during("setting the host name")?;
-            keep_running(&machine)
+            keep_running(&machine, output)
         }
     }
 }
@@ -97,7 +98,7 @@ fn rename_process(name: &str) {
     }
 }
 
-fn keep_running(machine: &Machine) -> Result<ExitCode> {
+fn keep_running(machine: &Machine, mut output: Output) -> Result<ExitCode> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT] {
         mask.add(signal);
@@ -105,7 +106,7 @@ fn keep_running(machine: &Machine) -> Result<ExitCode> {
     mask.thread_block().during("blocking signals")?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).during("opening a signal descriptor")?;
 
-    let mut program = Some(start(machine)?);
+    let mut program = Some(start(machine, &output)?);
     let mut started = Instant::now();
     control_write("ok\n").during("reporting the start")?;
     release_control()?;
@@ -115,17 +116,17 @@ fn keep_running(machine: &Machine) -> Result<ExitCode> {
             Some(_) => None,
             None => Some(RESTART_SPACING.saturating_sub(started.elapsed())),
         };
-        match next_signal(&signals, wait)? {
+        match next_signal(&signals, wait, &mut output)? {
             Some(Signal::SIGCHLD) => {
                 let ended = reap(program.as_ref());
                 program = program.filter(|_| !ended);
             }
-            Some(_) => return shut_down(&signals, program),
+            Some(_) => return shut_down(&signals, program, &mut output),
             None => {}
         }
         if program.is_none() && started.elapsed() >= RESTART_SPACING {
             started = Instant::now();
-            program = start(machine).map_err(|error| eprintln!("tug-init: {}", one_line(&error))).ok();
+            program = start(machine, &output).map_err(|error| eprintln!("tug-init: {}", one_line(&error))).ok();
         }
     }
 }
@@ -136,9 +137,9 @@ fn release_control() -> Result<()> {
     rustix::stdio::dup2_stdin(&null).during("closing the control socket")
 }
 
-fn start(machine: &Machine) -> Result<Child> {
+fn start(machine: &Machine, output: &Output) -> Result<Child> {
     let mut command = Command::new(named_program(Path::new("/run/tug"))?);
-    command.args(&machine.program.args).stdin(Stdio::null());
+    command.args(&machine.program.args).stdin(Stdio::null()).stdout(output.of_child()?).stderr(output.of_child()?);
     // SAFETY: between fork and exec it only sets the signal mask, which is async-signal-safe.
     unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
     let child = command.spawn().during("starting the machine's program")?;
@@ -164,34 +165,21 @@ fn reap(program: Option<&Child>) -> bool {
 }
 
 /// The next signal, or `None` when `wait` is over.
-fn next_signal(signals: &SignalFd, wait: Option<Duration>) -> Result<Option<Signal>> {
-    if !readable(signals.as_fd(), wait)? {
+fn next_signal(signals: &SignalFd, wait: Option<Duration>, output: &mut Output) -> Result<Option<Signal>> {
+    if !output.take_until(signals.as_fd(), wait)? {
         return Ok(None);
     }
     let info = signals.read_signal().during("reading a signal")?;
     Ok(info.and_then(|info| Signal::try_from(info.ssi_signo as i32).ok()))
 }
 
-fn readable(fd: BorrowedFd, wait: Option<Duration>) -> Result<bool> {
-    let timeout = match wait {
-        // Rounded up, so that the time is over when poll says so.
-        Some(wait) => PollTimeout::try_from(wait.as_millis() as i32 + 1).unwrap_or(PollTimeout::MAX),
-        None => PollTimeout::NONE,
-    };
-    match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout) {
-        Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
-        Err(error) => Err(error).during("waiting"),
-    }
-}
-
 /// Ends the program, then all else. What doesn't end in time is killed by the kernel when this process ends.
-fn shut_down(signals: &SignalFd, program: Option<Child>) -> Result<ExitCode> {
+fn shut_down(signals: &SignalFd, program: Option<Child>, output: &mut Output) -> Result<ExitCode> {
     let deadline = Instant::now() + STOP_GRACE;
     if let Some(program) = program {
         terminate(program.id() as i32);
         while !reap(Some(&program)) && Instant::now() < deadline {
-            next_signal(signals, Some(deadline.saturating_duration_since(Instant::now())))?;
+            next_signal(signals, Some(deadline.saturating_duration_since(Instant::now())), output)?;
         }
     }
     let ending: Vec<_> = others().into_iter().filter(|p| p.catches_term).collect();
@@ -205,8 +193,9 @@ fn shut_down(signals: &SignalFd, program: Option<Child>) -> Result<ExitCode> {
         })
         .collect();
     for process in &watched {
-        readable(process.as_fd(), Some(deadline.saturating_duration_since(Instant::now())))?;
+        output.take_until(process.as_fd(), Some(deadline.saturating_duration_since(Instant::now())))?;
     }
+    output.take_the_rest()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -105,15 +105,5 @@ fn make_private(state: &Path) -> Result<()> {
 
 fn open_log(machine: &Machine) -> Result<File> {
     let path = machine.paths().log();
-    rotate(&path).during(format!("rotating {}", path.display()))?;
     OpenOptions::new().create(true).append(true).open(&path).during(format!("opening {}", path.display()))
-}
-
-/// One older log is kept, so that a machine that runs for long and often doesn't fill the disk.
-fn rotate(path: &Path) -> io::Result<()> {
-    const MOST_BYTES: u64 = 16 << 20;
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.len() > MOST_BYTES => fs::rename(path, path.with_extension("log.1")),
-        _ => Ok(()),
-    }
 }

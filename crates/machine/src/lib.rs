@@ -7,6 +7,7 @@ mod cgroups;
 mod enter;
 mod init;
 mod launch;
+mod log;
 mod mounts;
 mod record;
 mod teardown;

@@ -15,6 +15,9 @@ use crate::{During, Error, Result};
 const STATE: &str = "/var/lib/tug/machines";
 const RUN: &str = "/run/tug/machines";
 
+pub(crate) const LOG: &str = "machine.log";
+pub(crate) const OLDER_LOG: &str = "machine.log.1";
+
 /// One machine as it was made. Its name is also its host name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -71,9 +74,14 @@ impl Paths {
         self.run.join("run")
     }
 
-    /// Output of PID 1 and of the program that it runs.
+    /// Output of PID 1 and of the program that it runs. Another file takes its name when it has grown.
     pub fn log(&self) -> PathBuf {
-        self.state.join("machine.log")
+        self.state.join(LOG)
+    }
+
+    /// What was the log before it had grown, where it ever had.
+    pub fn older_log(&self) -> PathBuf {
+        self.state.join(OLDER_LOG)
     }
 
     fn record(&self) -> PathBuf {

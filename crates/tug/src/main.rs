@@ -46,7 +46,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Delete(args) => commands::stop::delete(args),
         Command::Status(args) => commands::status::run(args),
         Command::Ip(args) => commands::show::ip(args),
-        Command::Logs(args) => commands::show::logs(args),
+        Command::Logs(args) => commands::logs::run(args),
         Command::Kubeconfig(args) => commands::show::kubeconfig(args),
         Command::Image(args) => commands::image::run(args),
         Command::Completion { shell } => commands::show::completion(shell),

@@ -1,6 +1,7 @@
 //! One file a command, or a few that do one thing.
 
 pub mod image;
+pub mod logs;
 pub mod show;
 pub mod ssh;
 pub mod start;

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::cli::{Cli, LogsArgs, Named};
+use crate::cli::{Cli, Named};
 use crate::commands::{existing, show};
 use crate::preflight;
 
@@ -25,27 +24,6 @@ pub fn kubeconfig(args: Named) -> Result<ExitCode> {
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     show(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
-}
-
-pub fn logs(args: LogsArgs) -> Result<ExitCode> {
-    preflight::require_root("logs")?;
-    let path = existing(&args.cluster)?.paths().log();
-    let mut file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-    let watch = Inotify::init(InitFlags::empty())?;
-    watch.add_watch(&path, AddWatchFlags::IN_MODIFY)?;
-    let mut out = io::stdout().lock();
-    loop {
-        io::copy(&mut file, &mut out)?;
-        out.flush()?;
-        if !args.follow {
-            return Ok(ExitCode::SUCCESS);
-        }
-        watch.read_events()?;
-        // Truncated by a person: begin again.
-        if file.metadata()?.len() < file.stream_position()? {
-            file.seek(SeekFrom::Start(0))?;
-        }
-    }
 }
 
 pub fn completion(shell: clap_complete::Shell) -> Result<ExitCode> {
