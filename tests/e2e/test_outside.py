@@ -55,7 +55,7 @@ def host(tmp_path_factory):
     for name in ["certs.example", f"listed.example:{TLS_PORT}"]:
         own = f"/etc/docker/certs.d/{name}"
         host.run("sh", "-ec", f"mkdir -p {own}; cp {folder}/ca.crt {own}/")
-    host.run("sh", "-ec", "echo nameserver 127.0.0.53 > /etc/resolv.conf")
+    host.run("sh", "-ec", "printf 'nameserver 127.0.0.53\nnameserver ::1\n' > /etc/resolv.conf")
     # As systemd has all of them.
     host.run("sh", "-ec", "mkdir /var/lib/later; mount -t tmpfs none /var/lib/later; mount --make-shared /var/lib/later")
     with contextlib.ExitStack() as stack:
@@ -143,12 +143,24 @@ def test_an_authority_that_the_host_trusts(host, tmp_path, way):
 
 
 def test_a_resolver_on_the_hosts_loopback(behind_proxy):
+    """All pods reach it, whatever network and DNS policy they have."""
     behind_proxy.tug("image load", images.make()["busybox:latest"])
     kube = behind_proxy.kubectl
-    kube.apply(pod("asks", container(script="sleep inf")))
-    kube.wait("pod/asks", "condition=Ready")
-    assert "192.0.2.7" in kube.sh("asks", "nslookup far.example")
-    assert "NXDOMAIN" in kube.sh("asks", "nslookup nowhere.example 2>&1; true")
+    pods = {
+        "cluster-first": {},
+        "default": {"dnsPolicy": "Default"},
+        "host-network": {"hostNetwork": True},
+        "host-network-too": {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"},
+    }
+    kube.apply(*(pod(name, container(script="sleep inf"), **spec) for name, spec in pods.items()))
+    for name in pods:
+        kube.wait(f"pod/{name}", "condition=Ready")
+        assert "192.0.2.7" in kube.sh(name, "nslookup far.example 2>&1; true"), name
+        assert "NXDOMAIN" in kube.sh(name, "nslookup nowhere.example 2>&1; true"), name
+    assert "nameserver 127.0.0.53\nnameserver ::1\n" in kube.sh("host-network", "cat /etc/resolv.conf")
+    for resolver in ["127.0.0.53", "::1"]:
+        assert "192.0.2.7" in kube.sh("host-network", f"nslookup far.example {resolver} 2>&1; true"), resolver
+    assert "192.0.2.7" in behind_proxy.ssh("getent hosts far.example")
 
 
 def test_what_the_host_mounts_later_is_in_the_machine(host, behind_proxy):

@@ -1,5 +1,7 @@
 //! A pod's resolv.conf, from its DNS policy and the node's own (upstream's `dns.Configurer`).
 
+use std::net::IpAddr;
+
 use k8s_openapi::api::core::v1::{Pod, PodDNSConfig};
 
 /// glibc reads no more name servers than these.
@@ -57,7 +59,8 @@ impl ResolvConf {
             "None" => Self::default(),
             "ClusterFirstWithHostNet" => cluster_first(host, cluster_dns, cluster_domain, namespace),
             "ClusterFirst" if !host_network => cluster_first(host, cluster_dns, cluster_domain, namespace),
-            _ => host.clone(),
+            _ if host_network => host.clone(),
+            _ => host.seen_from_elsewhere(cluster_dns),
         };
         if let Some(own) = spec.and_then(|spec| spec.dns_config.as_ref()) {
             conf.add(own);
@@ -65,6 +68,19 @@ impl ResolvConf {
         conf.nameservers.truncate(MAX_NAMESERVERS);
         conf.searches.truncate(MAX_SEARCHES);
         conf
+    }
+
+    /// For a pod with a network of its own, where the node's loopback is out of reach. Upstream leaves systemd-resolved's
+    /// 127.0.0.53 in, which nothing answers there, and has its users set the kubelet's `resolvConf`; k3s goes to 8.8.8.8.
+    /// The cluster's DNS asks the node's resolver for whoever asks it.
+    fn seen_from_elsewhere(&self, cluster_dns: &[String]) -> Self {
+        let is_loopback = |server: &str| server.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+        let mut nameservers = Vec::new();
+        for server in &self.nameservers {
+            let reached = if is_loopback(server) { cluster_dns } else { std::slice::from_ref(server) };
+            append_new(&mut nameservers, reached.iter());
+        }
+        Self { nameservers, ..self.clone() }
     }
 
     /// Merges a pod's `dnsConfig`: servers and searches after those that are there, options replaced by name.
@@ -140,6 +156,23 @@ mod tests {
             spec["containers"] = json!([]);
             let pod: Pod = serde_json::from_value(json!({"metadata": {"namespace": "shop"}, "spec": spec})).unwrap();
             let conf = ResolvConf::of_pod(&pod, &host, &["10.96.0.10".into()], "cluster.local");
+            assert_eq!(conf.render(), expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn resolvers_on_the_nodes_loopback() {
+        let node = "nameserver 127.0.0.53\nnameserver 192.0.2.53\nnameserver ::1\n";
+        let elsewhere = "nameserver 10.96.0.10\nnameserver 192.0.2.53\n";
+        let cases = [
+            (json!({"dnsPolicy": "Default"}), elsewhere),
+            (json!({"hostNetwork": true}), node),
+            (json!({"hostNetwork": true, "dnsPolicy": "Default"}), node),
+        ];
+        for (mut spec, expected) in cases {
+            spec["containers"] = json!([]);
+            let pod: Pod = serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap();
+            let conf = ResolvConf::of_pod(&pod, &ResolvConf::parse(node), &["10.96.0.10".into()], "cluster.local");
             assert_eq!(conf.render(), expected, "{spec}");
         }
     }

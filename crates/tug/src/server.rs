@@ -234,14 +234,14 @@ impl Parts {
         .context("starting the service proxy")?;
         let proxy = Arc::new(proxy);
         let resolv_conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let upstreams = tug_dns::resolvers(&resolv_conf);
+        let mut listen = vec![SocketAddr::new(dns_address.into(), 53)];
+        if routes.dial.is_some() {
+            listen.extend(on_own_loopback(&upstreams));
+        }
         let dns = Dns::start(
             apiserver.cluster(User::service_account("kube-system", "coredns", "")),
-            tug_dns::Config {
-                listen: vec![SocketAddr::new(dns_address.into(), 53)],
-                domain: "cluster.local".into(),
-                upstreams: tug_dns::resolvers(&resolv_conf),
-                dial: routes.dial,
-            },
+            tug_dns::Config { listen, domain: "cluster.local".into(), upstreams, dial: routes.dial },
         )
         .await
         .context("starting the DNS server")?;
@@ -273,6 +273,14 @@ impl Parts {
         self.apiserver.shutdown().await;
         self.store.close().await;
     }
+}
+
+/// A machine has its host's resolv.conf but a loopback of its own. Where the host's resolver is on the loopback, cluster DNS
+/// stands in for it, for what is on the machine's network and not the cluster's: pods with `hostNetwork`, a shell.
+fn on_own_loopback(resolvers: &[SocketAddr]) -> impl Iterator<Item = SocketAddr> {
+    // Without IPv6 there is no ::1.
+    let is_here = |resolver: &SocketAddr| std::net::UdpSocket::bind((resolver.ip(), 0)).is_ok();
+    resolvers.iter().copied().filter(|resolver| resolver.ip().is_loopback()).filter(is_here)
 }
 
 /// A pod's containers are told to stop once this node's proxy sends them no new connections.
