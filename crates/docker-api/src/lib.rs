@@ -3,7 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod images;
-mod reply;
+pub mod networks;
+pub mod reply;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -173,3 +174,11 @@ mod tests {
         }
     }
 }
+
+// The network crate's own test namespaces; these two are what it finds at its crate's root.
+#[cfg(test)]
+#[path = "../../network/src/testing.rs"]
+#[allow(dead_code, reason = "not all of it is needed here")]
+mod testing;
+#[cfg(test)]
+use tug_network::{links, netns};

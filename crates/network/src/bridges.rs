@@ -3,6 +3,7 @@
 //! Everything is in the kernel: what is connected stays so when this process ends, and [`Bridges::restore`] takes it
 //! over. Links bear the table's name as their alias, so that what nobody names any more is found and removed.
 
+mod resolver;
 mod rules;
 
 use std::collections::{BTreeMap, HashSet};
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::links::{self, Link, Pair};
 use crate::pods::Protocol;
 use crate::{hosts, netns, sysctl};
+pub use resolver::{RESOLVER, resolver_sockets};
 use rules::Rules;
 
 /// What the outer ends of containers' links begin with.
