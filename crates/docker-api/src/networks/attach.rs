@@ -15,8 +15,11 @@ use crate::reply::Failure;
 
 /// Names the link in the container.
 const OPTION_LINK: &str = "com.docker.network.endpoint.ifname";
+/// `net.ipv4.conf.IFNAME.log_martians=1,…`
+const OPTION_SWITCHES: &str = "com.docker.network.endpoint.sysctls";
 
 impl Networks {
+    /// Who calls this undoes it when it fails: by `detach`, or by leaving all networks.
     pub(super) async fn attach(
         &self,
         id: &str,
@@ -28,15 +31,16 @@ impl Networks {
         }
         let member = self.inner.member(id)?;
         check_settings(Some(network), &network.name, settings).map_err(|words| Failure::new(400, words))?;
-        let (attached, netns) = self.allocate(&member, network, settings)?;
-        if let Some(bridge) = network.bridge() {
-            let connected = self.inner.bridges.connect(&bridge, &attached.endpoint(netns)).await;
-            if let Err(error) = connected {
-                self.inner.change_member(id, |member| {
-                    member.up.iter_mut().for_each(|up| up.attached.retain(|other| other.id != attached.id));
-                });
-                return Err(kernel(error));
+        let (attached, netns) = match self.allocate(&member, network, settings) {
+            Ok(allocated) => allocated,
+            // What is asked for may be an address of somebody who is leaving.
+            Err(_) => {
+                self.gone(|leaving| leaving.attached.network == network.id).await;
+                self.allocate(&member, network, settings)?
             }
+        };
+        if let Some(bridge) = network.bridge() {
+            self.inner.bridges.connect(&bridge, &attached.endpoint(netns)).await.map_err(kernel)?;
         }
         Ok(())
     }
@@ -60,20 +64,26 @@ impl Networks {
         let up = state.members.get_mut(&member.request.id).and_then(|member| member.up.as_mut());
         let up = up.ok_or_else(|| Failure::new(409, format!("container {} is not running", member.request.id)))?;
         let is_bridge = network.driver == Driver::Bridge;
-        let named = settings.driver_opts.as_ref().and_then(|options| options.get(OPTION_LINK)).cloned();
+        let link = match option(settings, OPTION_LINK) {
+            _ if !is_bridge => String::new(),
+            Some(name) => name.to_owned(),
+            None => up.free_link(network.link_prefix()),
+        };
+        let switches = option(settings, OPTION_SWITCHES).map(|text| switches(text, &link).unwrap_or_default());
         let attached = Attached {
             id: new_id(),
             network: network.id.clone(),
             network_name: network.name.clone(),
-            link: if is_bridge { named.unwrap_or_else(|| up.free_link()) } else { String::new() },
+            link,
             hardware_address: is_bridge.then(|| hardware_address(settings, ipv4)),
             ipv4,
             ipv6,
             link_local: link_local(asked.link_local_ips.as_deref().unwrap_or_default()),
-            gateways: if network.internal { Vec::new() } else { gateways(network) },
+            gateways: if network.internal { Vec::new() } else { network.gateways() },
             names: member.names_in(network, settings),
             links: links(settings.links.as_deref().unwrap_or_default()),
             priority: settings.gw_priority,
+            switches: switches.unwrap_or_default(),
         };
         up.attached.push(attached.clone());
         let netns = up.netns.clone();
@@ -90,7 +100,7 @@ impl Networks {
         let member = self.inner.member(id)?;
         for attached in member.attached().iter().filter(|attached| attached.network == network.id) {
             if !attached.link.is_empty() {
-                self.inner.bridges.disconnect(&attached.id).await.map_err(kernel)?;
+                self.inner.bridges.disconnect(std::slice::from_ref(&attached.id)).await.map_err(kernel)?;
             }
             self.inner.change_member(id, |member| {
                 member.up.iter_mut().for_each(|up| up.attached.retain(|other| other.id != attached.id));
@@ -100,8 +110,25 @@ impl Networks {
     }
 }
 
-fn gateways(network: &Document) -> Vec<IpAddr> {
-    network.pools.iter().filter_map(|pool| pool.gateway).collect()
+fn option<'a>(settings: &'a EndpointSettings, name: &str) -> Option<&'a str> {
+    settings.driver_opts.as_ref()?.get(name).map(String::as_str)
+}
+
+/// Paths under `/proc/sys/net` with their values.
+///
+/// # Errors
+/// The first that is none of a link.
+fn switches(text: &str, link: &str) -> Result<Vec<(String, String)>, String> {
+    let switch = |entry: &str| {
+        let (name, value) = entry.split_once('=')?;
+        match name.splitn(5, '.').collect::<Vec<_>>().as_slice() {
+            ["net", family @ ("ipv4" | "ipv6" | "mpls"), kind, "IFNAME" | "ifname", switch] => {
+                Some((format!("{family}/{kind}/{link}/{}", switch.replace('.', "/")), value.to_owned()))
+            }
+            _ => None,
+        }
+    };
+    text.split(',').map(|entry| switch(entry).ok_or_else(|| entry.to_owned())).collect()
 }
 
 fn address(network: &Document, used: &BTreeSet<IpAddr>, ipv6: bool, asked: &str) -> Result<Option<IpNet>, Failure> {
@@ -188,6 +215,12 @@ pub(super) fn check_settings(
     }
     if !settings.mac_address.is_empty() && parse_hardware_address(&settings.mac_address).is_none() {
         wrong.push(format!("invalid MAC address: {}", settings.mac_address));
+    }
+    if let Some(Err(entry)) = option(settings, OPTION_SWITCHES).map(|text| switches(text, "")) {
+        wrong.push(format!(
+            "unrecognised network interface sysctl '{entry}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must \
+             be 'ipv4', 'ipv6' or 'mpls'"
+        ));
     }
     ipam::joined(&wrong).map_or(Ok(()), |lines| Err(format!("invalid endpoint settings:\n{lines}")))
 }

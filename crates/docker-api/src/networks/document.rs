@@ -14,8 +14,13 @@ const OPTION_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade"
 const OPTION_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 const OPTION_NO_ADDRESS: &str = "com.docker.network.bridge.inhibit_ipv4";
 const OPTION_DEFAULT: &str = "com.docker.network.bridge.default_bridge";
+const OPTION_GATEWAY_MODES: [&str; 2] =
+    ["com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"];
+const OPTION_LINK_PREFIX: &str = "com.docker.network.container_iface_prefix";
 const OPTION_MTU: &str = "com.docker.network.driver.mtu";
 const MTU: u32 = 1500;
+/// Auxiliary addresses of these names are where the containers' packets leave, in place of the bridge.
+const OTHER_GATEWAYS: [&str; 2] = ["DefaultGatewayIPv4", "DefaultGatewayIPv6"];
 
 /// `IPAM`, as it is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,6 +172,20 @@ impl Document {
         self.options.get(OPTION_BINDING).and_then(|address| address.parse().ok())
     }
 
+    /// Where containers' packets leave, a family each.
+    pub fn gateways(&self) -> Vec<IpAddr> {
+        let of_pool = |pool: &Pool| {
+            let other = OTHER_GATEWAYS[usize::from(pool.subnet.addr().is_ipv6())];
+            pool.auxiliary.get(other).copied().or(pool.gateway)
+        };
+        self.pools.iter().filter_map(of_pool).collect()
+    }
+
+    /// What containers' links are named with.
+    pub fn link_prefix(&self) -> &str {
+        self.options.get(OPTION_LINK_PREFIX).filter(|prefix| !prefix.is_empty()).map_or("eth", String::as_str)
+    }
+
     fn flag(&self, option: &str, default: bool) -> bool {
         self.options.get(option).and_then(|value| parse_flag(value)).unwrap_or(default)
     }
@@ -202,6 +221,10 @@ impl Document {
                     wrong(name, value, format!("strconv.Atoi: parsing {value:?}: invalid syntax"))
                 }
                 OPTION_MTU if value.starts_with('-') => Some(format!("invalid MTU number: {value}")),
+                mode if OPTION_GATEWAY_MODES.contains(&mode) && value != "nat" => {
+                    // Packets of this network are translated; a mode that says otherwise would not hold.
+                    wrong(name, value, format!("unknown gateway mode {value}"))
+                }
                 OPTION_BINDING if value.parse::<IpAddr>().is_err() => wrong(name, value, "nil ip".into()),
                 _ => None,
             };

@@ -24,8 +24,9 @@ impl Networks {
             let words = format!("Container cannot be created with multiple network endpoints: {}", names.join(", "));
             return Err(Failure::new(400, words));
         }
+        ports::complete(&mut request);
         ports::wanted(&request)?;
-        self.settle(&mut request)?;
+        self.settle(&mut request);
         for (name, settings) in &request.endpoints {
             let network = self.find(name).ok();
             check_settings(network.as_deref(), name, settings)
@@ -38,11 +39,11 @@ impl Networks {
     }
 
     /// Puts a container's endpoints under their networks' names, its mode's among them.
-    fn settle(&self, request: &mut Request) -> Result<(), Failure> {
+    fn settle(&self, request: &mut Request) {
         let main = match request.mode() {
             Mode::Container(_) => {
                 request.endpoints.clear();
-                return Ok(());
+                return;
             }
             Mode::Host => "host".to_owned(),
             Mode::None => "none".to_owned(),
@@ -63,7 +64,6 @@ impl Networks {
             settings.mac_address = request.mac_address.clone();
         }
         request.endpoints = endpoints;
-        Ok(())
     }
 
     /// A network's name, if there is one of this name or id: it may be made between a container's creation and its start.
@@ -85,6 +85,8 @@ impl Networks {
         if matches!(member.request.mode(), Mode::Container(_)) {
             return Ok(());
         }
+        // So that it has the same addresses again.
+        self.gone(|leaving| leaving.container == id).await;
         let up = Up { sandbox: new_id(), netns: netns.to_owned(), ..Up::default() };
         self.inner.change_member(id, |member| member.up = Some(up));
         let started = self.join(id, &mut tasks).await;
@@ -134,10 +136,8 @@ impl Networks {
     async fn leave(&self, id: &str, tasks: &mut Tasks) -> Result<(), Failure> {
         *tasks = Tasks::default();
         let member = self.inner.member(id)?;
-        let mut outcome = self.inner.bridges.unpublish(id).await;
-        for attached in member.attached().iter().filter(|attached| !attached.link.is_empty()) {
-            outcome = outcome.and(self.inner.bridges.disconnect(&attached.id).await);
-        }
+        let outcome = self.inner.bridges.unpublish(id).await;
+        self.let_go(id, member.attached().to_vec());
         self.inner.change_member(id, |member| {
             member.up = None;
             for settings in member.request.endpoints.values_mut() {

@@ -56,6 +56,9 @@ pub struct Attached {
     /// Names that the container alone knows others by: alias to name.
     pub links: BTreeMap<String, String>,
     pub priority: i64,
+    /// Kernel switches of the link that it asks for.
+    #[serde(default)]
+    pub switches: Vec<(String, String)>,
 }
 
 impl Attached {
@@ -76,6 +79,7 @@ impl Attached {
             hardware_address: self.hardware_address,
             addresses: self.addresses().chain(self.link_local.iter().copied()).collect(),
             gateways: Vec::new(),
+            switches: self.switches.clone(),
         }
     }
 
@@ -122,9 +126,9 @@ impl Up {
     }
 
     /// A name for one more link: the lowest number that none has.
-    pub fn free_link(&self) -> String {
+    pub fn free_link(&self, prefix: &str) -> String {
         let taken = |name: &String| self.attached.iter().any(|attached| attached.link == *name);
-        (0..).map(|number| format!("eth{number}")).find(|name| !taken(name)).expect("numbers don't end")
+        (0..).map(|number| format!("{prefix}{number}")).find(|name| !taken(name)).expect("numbers don't end")
     }
 
     pub fn has_resolver(&self) -> bool {

@@ -11,6 +11,7 @@ mod files;
 mod filters;
 mod ipam;
 mod keep;
+mod leaving;
 mod member;
 mod names;
 mod ports;
@@ -20,22 +21,27 @@ mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use tug_network::bridges::{Bridges, Config as BridgesConfig, Publication};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tug_network::bridges::{Bridges, Config as BridgesConfig, Publication, RESOLVER};
 
 use crate::reply::Failure;
 use document::Document;
 use keep::Keep;
+use leaving::Leaving;
 pub use member::ShownPorts;
 use member::{Attached, Member};
 use ports::HostPorts;
 pub use routes::{Call, Find};
 pub use settings::{EndpointIpam, EndpointSettings, Mode, PortBinding, PortBindings, Request, is_user_defined};
 use ways::Tasks;
+
+const USUAL_DIR: &str = "/var/lib/tug/engine";
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -50,8 +56,39 @@ pub struct Config {
     pub hosts: PathBuf,
 }
 
+impl Config {
+    /// What an engine with this data directory uses: the directory's name tells engines of one host apart.
+    pub fn of_engine(data_dir: &Path) -> Self {
+        let name = if data_dir == Path::new(USUAL_DIR) { "tug-docker".to_owned() } else { name_of(data_dir) };
+        Self {
+            dir: data_dir.join("networks"),
+            bridge: format!("{name}0"),
+            table: name,
+            resolv_conf: "/etc/resolv.conf".into(),
+            hosts: "/etc/hosts".into(),
+        }
+    }
+}
+
+/// `tug-` and eight digits that follow from the path.
+fn name_of(data_dir: &Path) -> String {
+    let digest = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
+    let digits: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("tug-{digits}")
+}
+
 /// Tells others of an event of type `network`: its action, the network's id, attributes.
 pub type Tell = Arc<dyn Fn(&str, &str, BTreeMap<String, String>) + Send + Sync>;
+
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// The container's own.
+    pub addresses: Vec<IpAddr>,
+    /// What answers for names in its network namespace, where it is on a network that has them.
+    pub resolver: Option<IpAddr>,
+    /// Addresses of those that it is linked to on the default bridge, with their names.
+    pub links: Vec<(IpAddr, Vec<String>)>,
+}
 
 /// A container that there is when the daemon starts.
 #[derive(Clone, Debug)]
@@ -76,12 +113,16 @@ struct Inner {
     /// One network is made or removed at a time.
     making: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    /// Told whenever links of containers that have left are gone.
+    left: watch::Sender<()>,
 }
 
 #[derive(Default)]
 struct State {
     networks: BTreeMap<String, Arc<Document>>,
     members: BTreeMap<String, Member>,
+    /// Endpoints of containers that have left, whose links aren't gone yet: their addresses are nobody's until then.
+    leaving: Vec<Leaving>,
     /// One start, stop or change of a container's networks at a time, and what runs for it here.
     turns: HashMap<String, Arc<tokio::sync::Mutex<Tasks>>>,
 }
@@ -108,6 +149,7 @@ impl Networks {
             host_ports: Arc::default(),
             making: Default::default(),
             state: Mutex::new(state),
+            left: watch::Sender::new(()),
         };
         let networks = Self { inner: Arc::new(inner) };
         networks.make_predefined().await?;
@@ -142,6 +184,15 @@ impl Networks {
         for member in members {
             self.take_back(&member).await;
         }
+        for found in containers {
+            // One whose document of this an earlier daemon didn't come to write.
+            let Some(netns) = &found.netns else { continue };
+            if inner.member(&found.id).is_ok_and(|member| member.up.is_none())
+                && let Err(failure) = self.start(&found.id, netns).await
+            {
+                tracing::warn!(container = found.id, error = failure.message, "its networks are gone");
+            }
+        }
         Ok(())
     }
 
@@ -150,6 +201,7 @@ impl Networks {
     /// # Errors
     /// If the kernel refuses.
     pub async fn remove(&self) -> Result<(), Failure> {
+        self.gone(|_| true).await;
         self.inner.bridges.remove().await.map_err(kernel)
     }
 
@@ -165,6 +217,17 @@ impl Networks {
     pub fn settings(&self, container: &str, version: u32) -> Value {
         let state = self.inner.state.lock();
         state.members.get(container).map_or_else(|| Member::default().shown(version), |member| member.shown(version))
+    }
+
+    /// What a running container's files say of its networks, for who writes them without [`Request::dir`].
+    pub fn told(&self, container: &str) -> Told {
+        let Ok(member) = self.inner.member(container) else { return Told::default() };
+        let has_resolver = member.up.as_ref().is_some_and(|up| up.has_resolver());
+        Told {
+            addresses: member.attached().iter().flat_map(Attached::addresses).map(|net| net.addr()).collect(),
+            resolver: has_resolver.then_some(IpAddr::V4(RESOLVER)),
+            links: self.linked(&member),
+        }
     }
 
     /// `NetworkSettings.Networks`: what the list of containers shows.
@@ -216,7 +279,9 @@ impl State {
 
     /// Addresses in use on a network.
     fn used(&self, network: &str) -> BTreeSet<IpAddr> {
-        self.on(network).flat_map(|(_, attached)| attached.addresses()).map(|net| net.addr()).collect()
+        let leaving = self.leaving.iter().map(|leaving| &leaving.attached).filter(|left| left.network == network);
+        let on = self.on(network).map(|(_, attached)| attached);
+        on.chain(leaving).flat_map(Attached::addresses).map(|net| net.addr()).collect()
     }
 }
 

@@ -6,11 +6,13 @@ use std::sync::{Arc, Weak};
 use hickory_proto::op::Query;
 use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tug_network::bridges::resolver_sockets;
+use tug_network::dial::runtime_in_netns;
 use tug_resolver::{Answer, Here, Server, Sockets, Zone};
 
-use crate::networks::member::{Attached, Member};
+use crate::networks::member::{Attached, Member, Up};
 use crate::networks::{Inner, Networks, State};
 use crate::reply::Failure;
 
@@ -18,32 +20,55 @@ use crate::reply::Failure;
 const TTL: u32 = 600;
 const PORT: u16 = 53;
 
-/// Serves a running container until the tasks are dropped.
-pub async fn serve(networks: &Networks, member: &Member) -> Result<JoinSet<()>, Failure> {
-    let Some(up) = &member.up else { return Ok(JoinSet::new()) };
+/// A container's resolver; it answers until it is dropped.
+pub struct Resolver {
+    _tasks: JoinSet<()>,
+    /// From which the container's own choice of other resolvers is asked: its addresses are as the container sees them.
+    dial: Option<Runtime>,
+}
+
+impl Drop for Resolver {
+    fn drop(&mut self) {
+        if let Some(dial) = self.dial.take() {
+            dial.shutdown_background();
+        }
+    }
+}
+
+/// Serves a running container.
+///
+/// # Errors
+/// If its network namespace is gone, or the kernel refuses.
+pub async fn serve(networks: &Networks, member: &Member, up: &Up) -> Result<Resolver, Failure> {
+    let own = member.request.dns.iter().filter_map(|server| server.parse::<IpAddr>().ok());
+    let own: Vec<SocketAddr> = own.map(|server| SocketAddr::new(server, PORT)).collect();
+    let has_own = !own.is_empty();
     let (netns, resolv_conf) = (up.netns.clone(), networks.inner.config.resolv_conf.clone());
     let made = tokio::task::spawn_blocking(move || {
         // Without the file, there are no others to ask.
         let conf = std::fs::read_to_string(resolv_conf).unwrap_or_default();
-        resolver_sockets(&netns).map(|sockets| (sockets, tug_resolver::resolvers(&conf)))
+        let dial = has_own.then(|| runtime_in_netns(Some(&netns), 1)).transpose().map_err(|error| error.to_string())?;
+        let sockets = resolver_sockets(&netns).map_err(|error| error.to_string())?;
+        Ok::<_, String>((sockets, tug_resolver::resolvers(&conf), dial))
     });
     let failed = |error: String| Failure::new(500, format!("starting the container's resolver: {error}"));
     let made = made.await.map_err(|error| failed(error.to_string()))?;
-    let ((udp, tcp), host) = made.map_err(|error| failed(error.to_string()))?;
-    let own = member.request.dns.iter().filter_map(|server| server.parse::<IpAddr>().ok());
-    let own: Vec<SocketAddr> = own.map(|server| SocketAddr::new(server, PORT)).collect();
-    let zone = OfContainer { networks: Arc::downgrade(&networks.inner), container: member.request.id.clone() };
-    let server = Server::new(Arc::new(zone), if own.is_empty() { host } else { own }, None);
+    let ((udp, tcp), host, dial) = made.map_err(failed)?;
+    let zone = OfContainer { networks: Arc::downgrade(&networks.inner), container: member.request.id.clone(), has_own };
+    let handle = dial.as_ref().map(|runtime| runtime.handle().clone());
+    let server = Server::new(Arc::new(zone), if has_own { own } else { host }, handle);
     let sockets = Sockets::new(udp, tcp).map_err(|error| failed(error.to_string()))?;
     let mut tasks = JoinSet::new();
     server.serve(sockets, &mut tasks);
-    Ok(tasks)
+    Ok(Resolver { _tasks: tasks, dial })
 }
 
 /// Names as one container sees them.
 struct OfContainer {
     networks: Weak<Inner>,
     container: String,
+    /// Whether it chose the resolvers that are asked: it may reach these where it reaches nobody else.
+    has_own: bool,
 }
 
 impl Zone for OfContainer {
@@ -65,7 +90,7 @@ impl Zone for OfContainer {
             }),
             _ => None,
         };
-        let leads_out = member.up.as_ref().is_some_and(|up| !up.gateways().is_empty());
+        let leads_out = self.has_own || member.up.as_ref().is_some_and(|up| !up.gateways().is_empty());
         match data {
             Some(data) => {
                 let record = |data| Record::from_rdata(query.name().clone(), TTL, data);

@@ -94,6 +94,16 @@ pub struct Wanted {
     pub range: (u16, u16),
 }
 
+/// Names ports as `80/tcp` that are named as `80`.
+pub fn complete(request: &mut Request) {
+    let whole = |port: &String| match parse_port(port) {
+        Some((number, protocol)) => format!("{number}/{}", protocol.name()),
+        None => port.clone(),
+    };
+    request.exposed = request.exposed.iter().map(whole).collect();
+    request.ports = std::mem::take(&mut request.ports).into_iter().map(|(port, to)| (whole(&port), to)).collect();
+}
+
 /// What a container's configuration asks to publish.
 ///
 /// # Errors

@@ -204,3 +204,16 @@ fn resolve(namespace: &Namespace, name: &str, kind: RecordType) -> String {
     records.sort();
     format!("{:?} {}", answer.metadata.response_code, records.join(" ")).trim_end().to_owned()
 }
+
+/// A resolver that denies the first name that it is asked for.
+fn answer_once(socket: UdpSocket) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        let (len, client) = socket.recv_from(&mut buffer)?;
+        let asked = Message::from_vec(&buffer[..len]).expect("a question");
+        let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
+        answer.metadata.response_code = hickory_proto::op::ResponseCode::NXDomain;
+        answer.add_queries(asked.queries);
+        socket.send_to(&answer.to_vec().expect("encoded"), client)
+    });
+}

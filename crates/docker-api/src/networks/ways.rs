@@ -4,7 +4,6 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use tokio::task::JoinSet;
 use tug_network::bridges::Publication;
 
 use crate::networks::member::{Attached, Member, Up};
@@ -17,7 +16,7 @@ use crate::reply::Failure;
 pub struct Tasks {
     held: Vec<Held>,
     /// Its resolver, if it has one.
-    resolver: Option<JoinSet<()>>,
+    resolver: Option<names::Resolver>,
 }
 
 impl Networks {
@@ -31,7 +30,7 @@ impl Networks {
         }
         self.publish(&member, tasks).await?;
         if up.has_resolver() && tasks.resolver.is_none() {
-            tasks.resolver = Some(names::serve(self, &member).await?);
+            tasks.resolver = Some(names::serve(self, &member, up).await?);
         }
         if !up.has_resolver() {
             tasks.resolver = None;
@@ -82,7 +81,7 @@ impl Networks {
             tasks.held.push(held);
         }
         if up.has_resolver() {
-            match names::serve(self, member).await {
+            match names::serve(self, member, up).await {
                 Ok(resolver) => tasks.resolver = Some(resolver),
                 Err(failure) => tracing::warn!(container = id, error = failure.message, "its resolver is gone"),
             }
@@ -103,7 +102,7 @@ impl Networks {
     }
 
     /// Addresses of containers that this one is linked to on the default bridge, with their names.
-    fn linked(&self, member: &Member) -> Vec<(IpAddr, Vec<String>)> {
+    pub(super) fn linked(&self, member: &Member) -> Vec<(IpAddr, Vec<String>)> {
         let state = self.inner.state.lock();
         let address = |link: &String| {
             let (name, alias) = link.split_once(':').unwrap_or((link, link));

@@ -55,6 +55,7 @@ impl Host {
             hardware_address: None,
             addresses: addresses.iter().map(|address| address.parse().expect("a net")).collect(),
             gateways: if network.internal { Vec::new() } else { gateways(network) },
+            switches: vec![("ipv4/conf/eth0/log_martians".into(), "1".into())],
         };
         let network = network.clone();
         self.run(|bridges| async move { bridges.connect(&network, &endpoint).await })
@@ -338,6 +339,7 @@ fn containers_move_between_networks() {
         hardware_address: Some([2, 0, 0, 0, 0, 7]),
         addresses: vec!["172.21.0.2/16".parse().expect("a net")],
         gateways: Vec::new(),
+        switches: Vec::new(),
     };
     let joining = (two.clone(), endpoint);
     host.run(|bridges| async move { bridges.connect(&joining.0, &joining.1).await }).expect("connected");
@@ -345,12 +347,14 @@ fn containers_move_between_networks() {
     let of = |name: &str| hardware.iter().find(|link| link.name == name).and_then(|link| link.hardware_address.clone());
     assert_eq!(of("eth0"), Some(vec![0x02, 0x42, 172, 20, 0, 2]));
     assert_eq!(of("eth1"), Some(vec![2, 0, 0, 0, 0, 7]));
+    let switched = ["eth0", "eth1"].map(|link| a.run(|| sysctl::get(&format!("ipv4/conf/{link}/log_martians"))));
+    assert_eq!(switched, [Some("1".into()), Some("0".into())]);
     host.outside.serve(80, "outside");
     assert_eq!(a.ask("192.0.2.9:80").expect("by the first"), "outside 192.0.2.1");
 
     let path = a.path();
     host.run(|bridges| async move { bridges.route(&path, &[[172, 21, 0, 1].into()]).await }).expect("routed");
-    host.run(|bridges| async move { bridges.disconnect("one-a").await }).expect("disconnected");
+    host.run(|bridges| async move { bridges.disconnect(&["one-a".into()]).await }).expect("disconnected");
     assert_eq!(a.ask("192.0.2.9:80").expect("by the second"), "outside 192.0.2.1");
     assert!(host.namespace.ask("172.20.0.2:80").is_err());
     assert_eq!(host.namespace.ask("172.21.0.2:80").expect("there"), "a 172.21.0.1");
@@ -359,6 +363,17 @@ fn containers_move_between_networks() {
         .expect("removed");
     assert!(host.connect(&one, &Namespace::new(), "b", &["172.20.0.3/16"]).is_err(), "its bridge is gone");
     let mut expected = [link_name("two-a"), "tug-two".into()];
+    expected.sort();
+    assert_eq!(host.links(), expected);
+
+    let others = ["b", "c", "d"].map(|name| (Namespace::new(), name));
+    for (number, (namespace, name)) in others.iter().enumerate() {
+        host.connect(&two, namespace, name, &[&format!("172.21.0.1{number}/16")]).expect("connected");
+    }
+    let leaving: Vec<String> = ["two-b", "two-none", "two-c"].map(str::to_owned).into();
+    host.run(|bridges| async move { bridges.disconnect(&leaving).await.and(bridges.disconnect(&leaving).await) })
+        .expect("disconnected");
+    let mut expected = [link_name("two-a"), link_name("two-d"), "tug-two".into()];
     expected.sort();
     assert_eq!(host.links(), expected);
 }

@@ -76,15 +76,7 @@ fn others_names_are_asked_of_the_hosts_resolvers() {
     let host = Host::new();
     host.create(json!({"Name": "shop"}));
     let socket = host.outside.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).expect("a free port"));
-    std::thread::spawn(move || {
-        let mut buffer = [0; 512];
-        let (len, client) = socket.recv_from(&mut buffer)?;
-        let asked = Message::from_vec(&buffer[..len]).expect("a question");
-        let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
-        answer.metadata.response_code = hickory_proto::op::ResponseCode::NXDomain;
-        answer.add_queries(asked.queries);
-        socket.send_to(&answer.to_vec().expect("encoded"), client)
-    });
+    answer_once(socket);
     let a = host.container("a", on("shop"));
     assert_eq!(resolve(&a, "example.com.", RecordType::A), "NXDomain");
 }
@@ -167,6 +159,8 @@ fn ports_lead_to_containers() {
     host.stop("a");
     assert!(host.outside.ask("192.0.2.1:8080").is_err());
     assert!(host.namespace.run(|| std::net::TcpListener::bind("0.0.0.0:8080").is_ok()), "it is free again");
+    host.declare("c", publish(json!({"80/tcp": [{"HostPort": "8080"}]}))).expect("declared");
+    host.start("c", &Namespace::new()).expect("the port is to be had");
 }
 
 #[test]
@@ -197,6 +191,17 @@ fn containers_come_and_go() {
     let words =
         format!("error while removing network: network two has active endpoints (name:\"a\" id:\"{endpoint}\")");
     assert_eq!(delete, message(403, &words));
+
+    // A link that can't be made: nothing has changed.
+    let before = host.settings("a");
+    let named =
+        json!({"Container": "a", "EndpointConfig": {"DriverOpts": {"com.docker.network.endpoint.ifname": "eth1"}}});
+    let (status, answer) = post("/networks/bridge/connect", named);
+    assert!(
+        status == 500 && answer["message"].as_str().is_some_and(|words| words.ends_with("File exists")),
+        "{answer}"
+    );
+    assert_eq!((host.settings("a"), host.inspect("bridge")["Containers"].clone()), (before, json!({})));
 
     // The way out and the ports are the other network's from now on.
     assert_eq!(post("/networks/one/disconnect", json!({"Container": "a"})), fine);
@@ -307,4 +312,137 @@ fn a_restart_takes_back_what_runs() {
     let mut links = host.namespace.run(|| crate::links::names("")).expect("listed");
     links.retain(|link| link != "tugtest0" && (link.starts_with("tug") || link.starts_with("br-")));
     assert_eq!(links, Vec::<String>::new());
+}
+
+#[test]
+fn links_are_named_and_switched_as_asked() {
+    let host = Host::new();
+    host.create(json!({"Name": "one", "Options": {"com.docker.network.container_iface_prefix": "net"},
+        "IPAM": {"Config": [{"Subnet": "10.5.0.0/24", "AuxiliaryAddresses": {"DefaultGatewayIPv4": "10.5.0.200"}}]}}));
+    let options = json!({"com.docker.network.endpoint.ifname": "front",
+        "com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.neigh.ifname.gc_stale_time=7"});
+    let a = host.container(
+        "a",
+        with("bridge", json!({"DriverOpts": options, "IPAMConfig": {"LinkLocalIPs": ["169.254.8.8"]}})),
+    );
+    let connected = host.ask(Method::POST, "/networks/one/connect", json!({"Container": "a"}));
+    assert_eq!(connected, (200, Value::Null));
+    let read = |path: &str| a.run(|| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).ok());
+    assert_eq!(read("/proc/sys/net/ipv4/conf/front/log_martians").as_deref(), Some("1"));
+    assert_eq!(read("/proc/sys/net/ipv4/neigh/front/gc_stale_time").as_deref(), Some("7"));
+    let mut addresses = a.run(|| crate::links::addresses().expect("listed"));
+    addresses.sort();
+    let addresses: Vec<String> = addresses.iter().map(|(link, net)| format!("{link} {net}")).collect();
+    assert_eq!(addresses, ["front 169.254.8.8/16", "front 172.17.0.2/16", "lo 127.0.0.1/8", "net0 10.5.0.2/24"]);
+    let settings = host.settings("a")["Networks"].clone();
+    assert_eq!(settings["one"]["Gateway"], json!("10.5.0.200"));
+    assert_eq!(settings["bridge"]["IPAMConfig"], json!({"LinkLocalIPs": ["169.254.8.8"]}));
+    let wrong = with("bridge", json!({"DriverOpts": {"com.docker.network.endpoint.sysctls": "net.ipv4.ip_forward=1"}}));
+    let words = "400 invalid config for network bridge: invalid endpoint settings:\nunrecognised network interface sysctl \
+                 'net.ipv4.ip_forward=1'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or \
+                 'mpls'";
+    assert_eq!(host.declare("b", wrong), Err(words.into()));
+}
+
+#[test]
+fn a_start_that_fails_leaves_nothing() {
+    let host = Host::new();
+    host.create(json!({"Name": "one", "IPAM": {"Config": [{"Subnet": "10.5.0.0/30"}]}}));
+    let links = || host.namespace.run(|| crate::links::names("tugd")).expect("listed");
+    host.declare("a", on("one")).expect("declared");
+    let gone = (long_id("a"), PathBuf::from("/proc/none/ns/net"));
+    let failure = host.run(|networks| async move { networks.start(&gone.0, &gone.1).await }).map_err(words);
+    let failure = failure.expect_err("there is no such namespace");
+    assert!(failure.starts_with("500 failed to set up container networking: opening network namespace"), "{failure}");
+    assert_eq!((links(), host.settings("a")["SandboxID"].clone()), (Vec::new(), json!("")));
+
+    // Its address is free again, and the only one.
+    let _b = host.container("b", on("one"));
+    assert_eq!(host.settings("b")["Networks"]["one"]["IPAddress"], json!("10.5.0.2"));
+    let failure = host.start("a", &Namespace::new()).expect_err("none is left");
+    let begins =
+        "500 failed to set up container networking: no available IPv4 addresses on this network's address pools: one (";
+    assert!(failure.starts_with(begins), "{failure}");
+    host.declare("c", with("one", json!({"IPAMConfig": {"IPv4Address": "10.5.0.2"}}))).expect("declared");
+    let taken = Err("403 failed to set up container networking: Address already in use".to_owned());
+    assert_eq!(host.start("c", &Namespace::new()), taken);
+    assert_eq!(links().len(), 1);
+    host.stop("b");
+    // Whoever wants the address waits until it is free.
+    host.start("c", &Namespace::new()).expect("it is free");
+    assert_eq!(host.ask(Method::DELETE, "/networks/one", Value::Null).0, 403);
+    for name in ["a", "b", "c"] {
+        let id = long_id(name);
+        host.run(|networks| async move { networks.forget(&id).await.and(networks.forget(&id).await) }).expect("gone");
+    }
+    assert_eq!(host.ask(Method::DELETE, "/networks/one", Value::Null), (204, Value::Null));
+    host.run(|networks| async move { networks.gone(|_| true).await });
+    assert_eq!(links(), Vec::<String>::new());
+}
+
+#[test]
+fn names_follow_the_container() {
+    let host = Host::new();
+    host.create(json!({"Name": "one"}));
+    let a = host.container("a", on("one"));
+    let _b = host.container("b", on("one"));
+    let id = long_id("b");
+    host.run(|networks| async move { networks.rename(&id, "bee").await }).expect("renamed");
+    assert_eq!(resolve(&a, "bee.", RecordType::A), "NoError 172.18.0.3");
+    assert_eq!(resolve(&a, "3.0.18.172.in-addr.arpa.", RecordType::PTR), "NoError bee.one.");
+    assert_eq!(host.settings("b")["Networks"]["one"]["DNSNames"][0], json!("bee"));
+    assert_eq!(host.inspect("one")["Containers"][long_id("b")]["Name"], json!("bee"));
+
+    // On the default bridge, links stand in the hosts file, and there is no resolver.
+    let _c = host.container("c", on("bridge"));
+    let links = vec!["c:sea".to_owned()];
+    let extra_hosts = vec!["db:10.0.0.7".to_owned(), "host.docker.internal:host-gateway".to_owned()];
+    let _d = host.container("d", Request { links, extra_hosts, domainname: "a.org".into(), ..on("bridge") });
+    let hosts = host.file("d", "hosts");
+    let own: Vec<&str> = hosts.lines().skip(6).collect();
+    let expected = [
+        "10.0.0.7\tdb",
+        "172.17.0.1\thost.docker.internal",
+        "172.17.0.2\tsea host-c c",
+        "172.17.0.3\thost-d.a.org host-d",
+    ];
+    assert_eq!(own, expected);
+    assert_eq!(host.networks.told(&long_id("d")).resolver, None);
+    assert!(host.networks.is_on(&long_id("c"), "bridge") && !host.networks.is_on(&long_id("c"), "one"));
+}
+
+#[test]
+fn a_containers_own_choice_of_resolvers_is_asked_as_it_sees_them() {
+    let host = Host::new();
+    host.create(json!({"Name": "inside", "Internal": true}));
+    let a = Namespace::new();
+    // On the container's own loopback.
+    let socket = a.run(|| UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).expect("a free port"));
+    answer_once(socket);
+    host.declare("a", Request { dns: vec!["127.0.0.1".into()], ..on("inside") }).expect("declared");
+    host.start("a", &a).expect("started");
+    assert_eq!(resolve(&a, "example.com.", RecordType::A), "NXDomain");
+}
+
+#[test]
+fn a_hosts_own_firewall_lets_containers_through() {
+    use tug_network::nft::{Base, ChainType, Hook, Rule, Table, Transaction};
+    let host = Host::new();
+    host.outside.serve(80, "outside");
+    let forward = Base { chain_type: ChainType::Filter, hook: Hook::Forward, priority: 0 };
+    let drop_all = move || {
+        let table = Table::ipv4("firewall");
+        let mut change = Transaction::new();
+        change.add_table(&table);
+        change.add_base_chain(&table, "forward", forward);
+        change.add_rule(&table, "forward", Rule::new().drop());
+        change.commit()
+    };
+    host.namespace.run(drop_all).expect("put");
+    host.create(json!({"Name": "one"}));
+    let ports: PortBindings =
+        [("80/tcp".to_owned(), vec![PortBinding { host_port: "8080".into(), ..PortBinding::default() }])].into();
+    let a = host.container("a", Request { ports, ..on("one") });
+    assert_eq!(a.ask("192.0.2.9:80").expect("the outside"), "outside 192.0.2.1");
+    assert_eq!(host.outside.ask("192.0.2.1:8080").expect("published"), "a 192.0.2.9");
 }
