@@ -134,9 +134,10 @@ impl Networks {
     }
 
     async fn leave(&self, id: &str, tasks: &mut Tasks) -> Result<(), Failure> {
-        *tasks = Tasks::default();
         let member = self.inner.member(id)?;
+        // A port is free when the kernel has forgotten it too.
         let outcome = self.inner.bridges.unpublish(id).await;
+        tasks.end().await;
         self.let_go(id, member.attached().to_vec());
         self.inner.change_member(id, |member| {
             member.up = None;

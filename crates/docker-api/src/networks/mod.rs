@@ -14,6 +14,7 @@ mod keep;
 mod leaving;
 mod member;
 mod names;
+mod pass;
 mod ports;
 mod routes;
 mod settings;
@@ -169,7 +170,9 @@ impl Networks {
             match found.get(id.as_str()) {
                 None => self.forget(&id).await?,
                 Some(Found { netns: None, .. }) => inner.change_member(&id, |member| member.up = None),
-                Some(_) => {}
+                Some(Found { netns: Some(netns), .. }) => inner.change_member(&id, |member| {
+                    member.up.iter_mut().for_each(|up| up.netns.clone_from(netns));
+                }),
             }
         }
         let (networks, members) = {

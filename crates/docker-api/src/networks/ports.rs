@@ -13,17 +13,14 @@ use std::sync::Arc;
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, sockopt};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tug_network::bridges::PublishedPort;
 use tug_network::pods::Protocol;
 
+use crate::networks::pass::{self, Target};
 use crate::networks::settings::{PortBinding, Request};
 use crate::reply::Failure;
 
-/// Connections that one port passes on at once; further ones wait.
-const CONNECTIONS: usize = 256;
 const EPHEMERAL: (u16, u16) = (49153, 65535);
 
 /// A published port.
@@ -181,10 +178,9 @@ enum Refusal {
 pub struct Held {
     pub binding: Binding,
     ports: Arc<HostPorts>,
-    /// Where what comes in by the socket is passed on to.
-    target: Arc<Mutex<Option<IpAddr>>>,
-    _socket: Option<OwnedFd>,
-    _passing: JoinSet<()>,
+    target: Target,
+    /// Holds the socket.
+    passing: JoinSet<()>,
 }
 
 impl Drop for Held {
@@ -195,7 +191,14 @@ impl Drop for Held {
 
 impl Held {
     pub fn lead_to(&self, target: Option<IpAddr>) {
-        *self.target.lock() = target;
+        self.target.set(target);
+    }
+
+    /// Frees these ports: returns once they can be taken again. Dropped, their sockets end a little later.
+    pub async fn free(all: Vec<Self>) {
+        for mut held in all {
+            held.passing.shutdown().await;
+        }
     }
 }
 
@@ -204,10 +207,10 @@ impl HostPorts {
     ///
     /// # Errors
     /// In dockerd's words when it is taken, by a container or another process.
-    pub fn take(self: &Arc<Self>, wanted: &Wanted, addresses: &[IpAddr]) -> Result<Vec<Held>, Failure> {
+    pub async fn take(self: &Arc<Self>, wanted: &Wanted, addresses: &[IpAddr]) -> Result<Vec<Held>, Failure> {
         let mut failure = Failure::new(500, "all ports are allocated");
         for port in self.candidates(wanted.range) {
-            match self.take_one(wanted, addresses, port) {
+            match self.take_one(wanted, addresses, port).await {
                 Ok(held) => return Ok(held),
                 Err(Refusal::Given(words)) if wanted.range.0 == wanted.range.1 && wanted.range.0 != 0 => {
                     return Err(Failure::new(500, words));
@@ -228,44 +231,49 @@ impl HostPorts {
         self.hold(binding, socket.ok().flatten())
     }
 
-    fn take_one(self: &Arc<Self>, wanted: &Wanted, addresses: &[IpAddr], host_port: u16) -> Result<Vec<Held>, Refusal> {
+    async fn take_one(
+        self: &Arc<Self>,
+        wanted: &Wanted,
+        addresses: &[IpAddr],
+        host_port: u16,
+    ) -> Result<Vec<Held>, Refusal> {
         let mut held = Vec::new();
         for host_ip in addresses {
             let (protocol, container_port) = (wanted.protocol, wanted.container_port);
-            let binding = Binding { protocol, host_ip: *host_ip, host_port, container_port };
-            if !self.reserve(&binding) {
-                let words = format!("Bind for {host_ip}:{host_port} failed: port is already allocated");
-                return Err(Refusal::Given(words));
-            }
-            match bind(&binding) {
-                Ok(socket) => held.push(self.hold(binding, socket)),
-                Err(error) => {
-                    self.give_back(&binding);
-                    let address = SocketAddr::new(*host_ip, host_port);
-                    let words = format!("failed to bind host port {address}/{}: {}", protocol.name(), why(&error));
-                    return Err(Refusal::Bound(words));
+            match self.take_on(Binding { protocol, host_ip: *host_ip, host_port, container_port }) {
+                Ok(one) => held.push(one),
+                Err(refusal) => {
+                    Held::free(held).await;
+                    return Err(refusal);
                 }
             }
         }
         Ok(held)
     }
 
-    fn hold(self: &Arc<Self>, binding: Binding, socket: Option<OwnedFd>) -> Held {
-        let target = Arc::new(Mutex::new(None));
-        let mut passing = JoinSet::new();
-        let (socket, listener) = match socket {
-            Some(socket) if binding.protocol == Transport::Tcp => (None, Some(std::net::TcpListener::from(socket))),
-            other => (other, None),
-        };
-        if let Some(listener) = listener {
-            match TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    passing.spawn(pass_on(listener, target.clone(), binding.container_port));
-                }
-                Err(error) => tracing::warn!(%error, "a published port can't be waited for"),
-            }
+    fn take_on(self: &Arc<Self>, binding: Binding) -> Result<Held, Refusal> {
+        let Binding { protocol, host_ip, host_port, .. } = binding;
+        if !self.reserve(&binding) {
+            return Err(Refusal::Given(format!("Bind for {host_ip}:{host_port} failed: port is already allocated")));
         }
-        Held { binding, ports: self.clone(), target, _socket: socket, _passing: passing }
+        bind(&binding).map(|socket| self.hold(binding, socket)).map_err(|error| {
+            self.give_back(&binding);
+            let address = SocketAddr::new(host_ip, host_port);
+            Refusal::Bound(format!("failed to bind host port {address}/{}: {}", protocol.name(), why(&error)))
+        })
+    }
+
+    fn hold(self: &Arc<Self>, binding: Binding, socket: Option<OwnedFd>) -> Held {
+        let target = Target::default();
+        let mut passing = JoinSet::new();
+        let passed = socket.map(|socket| match binding.protocol {
+            Transport::Tcp => pass::tcp(socket.into(), target.clone(), binding.container_port, &mut passing),
+            _ => pass::udp(socket.into(), target.clone(), binding.container_port, &mut passing),
+        });
+        if let Some(Err(error)) = passed {
+            tracing::warn!(port = binding.host_port, %error, "a published port can't be waited for");
+        }
+        Held { binding, ports: self.clone(), target, passing }
     }
 
     /// Whether nobody had it.
@@ -337,35 +345,6 @@ fn why(error: &io::Error) -> String {
     nix::errno::Errno::from_raw(errno).desc().to_ascii_lowercase()
 }
 
-async fn pass_on(listener: TcpListener, target: Arc<Mutex<Option<IpAddr>>>, port: u16) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-        while connections.try_join_next().is_some() {}
-        let mut client = match listener.accept().await {
-            Ok((client, _)) => client,
-            Err(error) => {
-                // Out of file descriptors, most likely: others must end first.
-                tracing::warn!(%error, "accepting on a published port");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let Some(target) = *target.lock() else { continue };
-        connections.spawn(async move {
-            let passed = async {
-                let mut server = TcpStream::connect((target, port)).await?;
-                tokio::io::copy_bidirectional(&mut client, &mut server).await
-            };
-            if let Err(error) = passed.await {
-                tracing::debug!(%target, port, %error, "passing a connection on");
-            }
-            drop(place);
-        });
-    }
-}
-
 /// Where the kernel takes ports from that nobody asked for.
 fn ephemeral() -> (u16, u16) {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
@@ -376,10 +355,10 @@ fn ephemeral() -> (u16, u16) {
     }
 }
 
-/// The addresses that a port is published on, of the families that the container or a splice can serve.
+/// The addresses that a port is published on, of the families in which the container can be reached.
 pub fn addresses(wanted: &Wanted, default: Option<IpAddr>, ipv4: bool, ipv6: bool) -> Vec<IpAddr> {
-    let spliced = ipv4 && wanted.protocol == Transport::Tcp;
-    let serves = |address: &IpAddr| if address.is_ipv4() { ipv4 } else { ipv6 || spliced };
+    let passed_on = ipv4 && wanted.protocol != Transport::Sctp;
+    let serves = |address: &IpAddr| if address.is_ipv4() { ipv4 } else { ipv6 || passed_on };
     let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
     let both = || any.into_iter().filter(|address| address.is_ipv4() || host_has_ipv6()).collect();
     let asked: Vec<IpAddr> = match wanted.host_ip.or(default) {

@@ -19,6 +19,14 @@ pub struct Tasks {
     resolver: Option<names::Resolver>,
 }
 
+impl Tasks {
+    /// Ends all of it; its ports are free then.
+    pub(super) async fn end(&mut self) {
+        self.resolver = None;
+        Held::free(std::mem::take(&mut self.held)).await;
+    }
+}
+
 impl Networks {
     /// Where packets leave, which ports lead in and whether there is a resolver follow from the endpoints.
     pub(super) async fn settle_ways(&self, id: &str, tasks: &mut Tasks) -> Result<(), Failure> {
@@ -42,19 +50,11 @@ impl Networks {
         let (id, Some(up)) = (&member.request.id, &member.up) else { return Ok(()) };
         let ways = [up.leaving(false), up.leaving(true)];
         let targets = targets(up);
-        let default =
-            ways[0].and_then(|way| self.find(&way.network).ok()).and_then(|network| network.binding_address());
+        let mut no_longer = Vec::new();
         if targets == (None, None) {
-            tasks.held.clear();
+            no_longer = std::mem::take(&mut tasks.held);
         } else if tasks.held.is_empty() {
-            // All or none.
-            let mut held = Vec::new();
-            for wanted in ports::wanted(&member.request)? {
-                let addresses = ports::addresses(&wanted, default, targets.0.is_some(), targets.1.is_some());
-                let taken = self.inner.host_ports.take(&wanted, &addresses);
-                held.extend(taken.map_err(|failure| programming(member, ways, &failure.message))?);
-            }
-            tasks.held = held;
+            tasks.held = self.take_ports(member, ways, targets).await?;
         }
         for held in &tasks.held {
             let target = if held.binding.host_ip.is_ipv4() { targets.0 } else { targets.1.or(targets.0) };
@@ -66,7 +66,32 @@ impl Networks {
         });
         let published = publication(&self.inner.member(id)?);
         let done = self.inner.bridges.publish(&published).await;
+        // Free when the kernel has forgotten them too.
+        Held::free(no_longer).await;
         done.map_err(|error| programming(member, ways, &error.to_string()))
+    }
+
+    /// All that the container wants published, or nothing.
+    async fn take_ports(
+        &self,
+        member: &Member,
+        ways: [Option<&Attached>; 2],
+        targets: (Option<IpAddr>, Option<IpAddr>),
+    ) -> Result<Vec<Held>, Failure> {
+        let network = ways[0].and_then(|way| self.find(&way.network).ok());
+        let default = network.and_then(|network| network.binding_address());
+        let mut held = Vec::new();
+        for wanted in ports::wanted(&member.request)? {
+            let addresses = ports::addresses(&wanted, default, targets.0.is_some(), targets.1.is_some());
+            match self.inner.host_ports.take(&wanted, &addresses).await {
+                Ok(taken) => held.extend(taken),
+                Err(failure) => {
+                    Held::free(held).await;
+                    return Err(programming(member, ways, &failure.message));
+                }
+            }
+        }
+        Ok(held)
     }
 
     /// What a daemon before this one did for a running container is done by this one.

@@ -86,17 +86,19 @@ fn ports_lead_to_containers() {
     let host = Host::new();
     let ports = |bindings: Value| -> PortBindings { serde_json::from_value(bindings).expect("bindings") };
     let publish = |bindings: Value| Request { ports: ports(bindings), exposed: vec!["99/udp".into()], ..on("bridge") };
-    let _a = host.container(
+    let a = host.container(
         "a",
         publish(json!({
             "80/tcp": [{"HostIp": "", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": "8081-8083"}],
-            "81/tcp": [],
+            "81/tcp": [], "53/udp": [{"HostPort": "8053"}],
         })),
     );
+    a.serve_udp(53, "a");
     let shown = host.settings("a")["Ports"].clone();
     let expected = json!({
         "80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", "HostPort": "8080"},
             {"HostIp": "127.0.0.1", "HostPort": "8081"}],
+        "53/udp": [{"HostIp": "0.0.0.0", "HostPort": "8053"}, {"HostIp": "::", "HostPort": "8053"}],
         "81/tcp": null,
         "99/udp": null,
     });
@@ -104,6 +106,10 @@ fn ports_lead_to_containers() {
     assert_eq!(host.outside.ask("192.0.2.1:8080").expect("published"), "a 192.0.2.9");
     assert_eq!(host.namespace.ask("127.0.0.1:8080").expect("the loopback too"), "a 172.17.0.1");
     assert_eq!(host.namespace.ask("[::1]:8080").expect("and that of IPv6"), "a 172.17.0.1");
+    for round in 0..2 {
+        assert_eq!(host.namespace.ask_udp("[::1]:8053").expect("over UDP"), "a 172.17.0.1", "{round}");
+    }
+    assert_eq!(host.outside.ask_udp("192.0.2.1:8053").expect("over UDP"), "a 192.0.2.9");
     assert_eq!(host.namespace.ask("127.0.0.1:8081").expect("the range's first"), "a 172.17.0.1");
     assert!(host.outside.ask("192.0.2.1:8081").is_err(), "that is the loopback's");
 
