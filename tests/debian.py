@@ -24,6 +24,7 @@ PACKAGES = [
 ]
 PROGRAMS = {
     "curl": "/usr/bin/curl",
+    "docker": "/usr/bin/docker",
     "docker-registry": "/usr/bin/docker-registry",
     "etcd": "/usr/bin/etcd",
     "skopeo": "/usr/bin/skopeo",
@@ -115,7 +116,8 @@ def programs():
             script.write_text(f'#!/bin/sh\nexec {" ".join(command(tree, path))} "$@"\n')
             script.chmod(0o755)
 
-    return once(tree.with_name(tree.name + "-bin"), write)
+    name = hashlib.sha256(" ".join(PROGRAMS).encode()).hexdigest()[:6]
+    return once(tree.with_name(f"{tree.name}-bin-{name}"), write)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-//! The Docker Engine API over the engine's unix socket. So far the part about images: what `docker load`, `pull`,
-//! `images` and `rmi` ask, so that these and `tug image` put images where the cluster's pods find them.
+//! The Docker Engine API over the engine's unix socket. So far the part about images, so that `docker load`, `pull` and
+//! the like and `tug image` put images where the cluster's pods find them.
 #![forbid(unsafe_code)]
 
-mod images;
+pub mod images;
 pub mod networks;
 pub mod reply;
+mod timestamp;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -110,11 +111,7 @@ async fn route(engine: &Arc<Engine>, path: &str, request: Request<Incoming>) -> 
     match (request.method(), segments.as_slice()) {
         (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(reply::text("OK")),
         (&Method::GET, ["version"]) => Ok(reply::json(&version())),
-        (&Method::GET, ["images", "json"]) => Ok(images::list(engine)),
-        (&Method::POST, ["images", "load"]) => images::load(engine, request).await,
-        (&Method::POST, ["images", "create"]) => images::create(engine.clone(), request),
-        (&Method::GET, ["images", name @ .., "json"]) if !name.is_empty() => images::inspect(engine, &name.join("/")),
-        (&Method::DELETE, ["images", name @ ..]) if !name.is_empty() => images::remove(engine, &name.join("/")).await,
+        (_, ["images" | "distribution" | "build", ..] | ["auth"]) => images::route(engine, path, request).await,
         _ => Err(Failure::new(404, "page not found")),
     }
 }

@@ -3,11 +3,9 @@
 use std::io;
 
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt};
 use http::{Response, StatusCode};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, Full};
 use serde::Serialize;
 
 pub type Body = BoxBody<Bytes, io::Error>;
@@ -49,15 +47,6 @@ pub fn text(text: &'static str) -> Response<Body> {
 
 pub fn json(value: &impl Serialize) -> Response<Body> {
     with_type("application/json", serde_json::to_vec(value).expect("replies have only string keys").into())
-}
-
-/// Lines of JSON as they come, each with its newline.
-pub fn json_lines(lines: impl Stream<Item = serde_json::Value> + Send + Sync + 'static) -> Response<Body> {
-    use futures::StreamExt;
-    let frames = lines.map(|line| Ok(Bytes::from(format!("{line}\n")))).map_ok(Frame::data);
-    let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
-    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
-    response
 }
 
 fn with_type(kind: &'static str, bytes: Bytes) -> Response<Body> {

@@ -7,6 +7,7 @@
 mod catalog;
 mod commit;
 mod distribution;
+mod inquire;
 mod load;
 mod platform;
 mod pull;
@@ -36,6 +37,7 @@ use crate::engine::{Error, Result};
 use crate::spec::{Auth, Config};
 pub use catalog::Layer;
 pub use commit::Commit;
+pub use inquire::{Download, LoginError, RemoteManifest};
 pub use load::Loaded;
 pub use platform::Platform;
 pub(crate) use pull::digest_of;
@@ -211,8 +213,16 @@ impl Images {
 
     /// Reads a `docker save` or OCI archive, plain or compressed.
     pub async fn load(&self, archive: &Path) -> Result<Vec<Loaded>> {
-        let (shared, path) = (self.shared.clone(), archive.to_owned());
-        load::load(shared, path).await
+        self.load_as(archive, |_, _, _| {}).await
+    }
+
+    /// As [`Images::load`]; `progress` is told the diff id of a layer, its bytes that are done, and all of them.
+    pub async fn load_as(
+        &self,
+        archive: &Path,
+        progress: impl Fn(&str, u64, u64) + Send + Sync + 'static,
+    ) -> Result<Vec<Loaded>> {
+        load::load(self.shared.clone(), archive.to_owned(), Arc::new(progress)).await
     }
 
     /// A file in the data directory, for archives on their way in.

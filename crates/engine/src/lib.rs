@@ -28,7 +28,7 @@ mod users;
 
 pub use engine::{Engine, Error, Result, Session};
 pub use images::{
-    Commit, Image, ImageEvent, Images, Layer, Loaded, Platform, PullOptions, PullProgress, PushProgress, Removal,
-    Removed,
+    Commit, Download, Image, ImageEvent, Images, Layer, Loaded, LoginError, Platform, PullOptions, PullProgress,
+    PushProgress, RemoteManifest, Removal, Removed,
 };
 pub use spec::*;

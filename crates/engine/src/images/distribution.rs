@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LINK, RANGE, WWW_AUTHENTICATE};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::spec::Auth;
 
@@ -87,8 +88,7 @@ impl Client {
         while let Some(url) = next {
             let answer = self.ask(repository, |http| http.get(url.clone())).await?;
             next = next_page(answer.headers()).and_then(|link| Some(answer.url().join(&link).ok()?.into()));
-            let page: TagList = serde_json::from_slice(&read(answer, MOST_DOCUMENT_BYTES).await?)
-                .map_err(|error| Refusal::Senseless(format!("a list of tags: {error}")))?;
+            let page: TagList = self.json(answer).await?;
             tags.extend(page.tags.unwrap_or_default());
             if tags.len() > MOST_TAGS {
                 return Err(Refusal::Senseless(format!("more than {MOST_TAGS} tags")));
@@ -100,6 +100,12 @@ impl Client {
     async fn get(&self, repository: &str, what: &str, headers: HeaderMap) -> Result<Response> {
         let url = self.url(repository, what);
         self.ask(repository, |http| http.get(&url).headers(headers.clone())).await
+    }
+
+    /// A short document.
+    pub async fn json<T: DeserializeOwned>(&self, answer: Response) -> Result<T> {
+        let bytes = read(answer, MOST_DOCUMENT_BYTES).await?;
+        serde_json::from_slice(&bytes).map_err(|error| Refusal::Senseless(format!("the registry's answer: {error}")))
     }
 
     pub fn url_of_api(&self) -> String {
@@ -160,7 +166,9 @@ impl Client {
             url.query_pairs_mut().append_pair("service", service);
         }
         let reading = [format!("repository:{repository}:pull")];
-        for scope in if self.scopes.is_empty() { &reading[..] } else { &self.scopes } {
+        let needed = if self.scopes.is_empty() { &reading[..] } else { &self.scopes };
+        // Without a repository it is only about being let in.
+        for scope in needed.iter().filter(|_| !repository.is_empty() || !self.scopes.is_empty()) {
             url.query_pairs_mut().append_pair("scope", scope);
         }
         let mut headers = HeaderMap::new();

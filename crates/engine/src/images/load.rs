@@ -36,12 +36,15 @@ pub struct Loaded {
     pub renamed: Vec<(String, String)>,
 }
 
+/// Told a layer's diff id, and how many of its bytes are done.
+pub type Report = Arc<dyn Fn(&str, u64, u64) + Send + Sync>;
+
 /// Brings all images of the archive into the store; nothing is recorded unless all of it is well.
-pub async fn load(store: Arc<Shared>, path: PathBuf) -> Result<Vec<Loaded>> {
+pub async fn load(store: Arc<Shared>, path: PathBuf, report: Report) -> Result<Vec<Loaded>> {
     let reading = store.clone();
     let (records, claim) = blocking(move || {
         let mut claim = reading.claim();
-        match read(&reading, &mut claim, &path) {
+        match read(&reading, &mut claim, &path, &report) {
             Ok(records) => Ok((records, claim)),
             Err(error) => {
                 claim.abandon();
@@ -64,12 +67,12 @@ pub async fn load(store: Arc<Shared>, path: PathBuf) -> Result<Vec<Loaded>> {
 }
 
 /// The records to make.
-fn read(store: &Shared, claim: &mut Claim, path: &Path) -> Result<Vec<Record>> {
+fn read(store: &Shared, claim: &mut Claim, path: &Path, report: &Report) -> Result<Vec<Record>> {
     let archive = Archive::read(store, path).map_err(disk_failed("reading the archive"))?;
     if let Some(bytes) = archive.file("manifest.json") {
-        docker_archive(store, claim, &archive, &bytes)
+        docker_archive(store, claim, &archive, &bytes, report)
     } else if let Some(bytes) = archive.file("index.json") {
-        oci_layout(store, claim, &archive, &bytes)
+        oci_layout(store, claim, &archive, &bytes, report)
     } else {
         Err(Error::Invalid("invalid archive: does not contain a manifest.json".into()))
     }
@@ -142,7 +145,13 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-fn docker_archive(store: &Shared, claim: &mut Claim, archive: &Archive, bytes: &[u8]) -> Result<Vec<Record>> {
+fn docker_archive(
+    store: &Shared,
+    claim: &mut Claim,
+    archive: &Archive,
+    bytes: &[u8],
+    report: &Report,
+) -> Result<Vec<Record>> {
     let images: Vec<DockerImage> =
         serde_json::from_slice(bytes).map_err(|error| failed("reading manifest.json")(error))?;
     let mut records = Vec::new();
@@ -154,12 +163,18 @@ fn docker_archive(store: &Shared, claim: &mut Claim, archive: &Archive, bytes: &
         for name in image.repo_tags.unwrap_or_default() {
             tags.extend(Reference::parse(&name)?.tagged());
         }
-        records.push(take_image(store, claim, id, &config, &layers, tags)?);
+        records.push(take_image(store, claim, (id, &config), &layers, tags, report)?);
     }
     Ok(records)
 }
 
-fn oci_layout(store: &Shared, claim: &mut Claim, archive: &Archive, bytes: &[u8]) -> Result<Vec<Record>> {
+fn oci_layout(
+    store: &Shared,
+    claim: &mut Claim,
+    archive: &Archive,
+    bytes: &[u8],
+    report: &Report,
+) -> Result<Vec<Record>> {
     let index = ImageIndex::from_reader(bytes).map_err(|error| failed("reading index.json")(error))?;
     let mut records = Vec::new();
     for descriptor in index.manifests() {
@@ -171,7 +186,7 @@ fn oci_layout(store: &Shared, claim: &mut Claim, archive: &Archive, bytes: &[u8]
         let annotations = descriptor.annotations().clone().unwrap_or_default();
         let name = annotations.get("io.containerd.image.name").or(annotations.get("org.opencontainers.image.ref.name"));
         let tags = name.and_then(|name| Reference::parse(name).ok()?.tagged()).into_iter().collect();
-        records.push(take_image(store, claim, id, &config, &layers, tags)?);
+        records.push(take_image(store, claim, (id, &config), &layers, tags, report)?);
     }
     Ok(records)
 }
@@ -204,10 +219,10 @@ fn oci_manifest(archive: &Archive, descriptor: &Descriptor, depth: u8) -> Result
 fn take_image(
     store: &Shared,
     claim: &mut Claim,
-    id: String,
-    config: &ImageConfiguration,
+    (id, config): (String, &ImageConfiguration),
     paths: &[PathBuf],
     tags: Vec<String>,
+    report: &Report,
 ) -> Result<Record> {
     let diff_ids = config.rootfs().diff_ids();
     if diff_ids.len() != paths.len() {
@@ -221,9 +236,11 @@ fn take_image(
             continue;
         }
         let bytes = fs::metadata(path).map_err(disk_failed("reading a layer"))?.len();
+        report(diff_id, 0, bytes);
         let blob = take_blob(store, claim, path, None)?;
         let layer = Layer { blob, diff_id: diff_id.clone(), bytes, unpacked_bytes: 0, packed: None };
         layers.push(store.unpack_blocking(layer)?);
+        report(diff_id, bytes, bytes);
     }
     Ok(Record {
         id,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use oci_spec::image::ImageIndex;
+use oci_spec::image::{ImageConfiguration, ImageIndex};
 
 use crate::engine::{Error, Result};
 
@@ -64,6 +64,12 @@ impl Platform {
     /// This host's.
     pub fn host() -> Self {
         Self { os: "linux".into(), architecture: oci_spec::image::Arch::default().to_string(), variant: None }
+    }
+
+    /// As an image's configuration says.
+    pub fn of_image(config: &ImageConfiguration) -> Self {
+        let variant = config.variant().clone().unwrap_or_default();
+        Self::of(&config.os().to_string(), &config.architecture().to_string(), &variant)
     }
 
     /// One part is a system or an architecture, the host's being the other; a third is a variant.

@@ -176,13 +176,16 @@ async fn pull_from(
     fetch(store, endpoint, repository, config, &|_| {}).await.map_err(explained(reference, endpoint))?;
     let layers = pair_layers(&manifest, &store.configuration(&id)?)?;
 
+    // Of an image that there is already Docker tells no layers.
+    let is_whole = store.catalog.lock().records.get(&id).is_some_and(|record| !record.removed);
     let mut wanted = Vec::new();
     for (descriptor, layer) in manifest.layers().iter().zip(layers) {
         let (digest, known) = (layer.blob.clone(), claim.layer(&layer.diff_id));
-        report(match known {
-            Some(_) => PullProgress::Exists { digest },
-            None => PullProgress::Waiting { digest },
-        });
+        match known {
+            Some(_) if is_whole => {}
+            Some(_) => report(PullProgress::Exists { digest }),
+            None => report(PullProgress::Waiting { digest }),
+        }
         claim.add(&layer.blob);
         wanted.push((descriptor.clone(), layer, known));
     }

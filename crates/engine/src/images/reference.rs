@@ -88,6 +88,17 @@ impl Reference {
         Ok(Self { registry: registry.into(), repository, tag, digest })
     }
 
+    /// The same name with this tag, and without a digest.
+    ///
+    /// # Errors
+    /// When it can't be a tag.
+    pub fn with_tag(self, tag: &str) -> Result<Self> {
+        if !is_tag(tag) {
+            return Err(Error::Invalid("invalid tag format".into()));
+        }
+        Ok(Self { tag: Some(tag.to_owned()), digest: None, ..self })
+    }
+
     /// `docker.io/library/nginx`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.registry, self.repository)

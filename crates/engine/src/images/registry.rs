@@ -79,6 +79,14 @@ impl Routes {
         transports.iter().map(|transport| self.endpoint(host, *transport, auth, direction)).collect()
     }
 
+    /// Whoever serves a URL. Blocks.
+    pub fn server(&self, url: &url::Url) -> Result<Endpoint> {
+        let transport = if url.scheme() == "http" { Transport::Plain } else { Transport::Tls };
+        let host = url.host_str().unwrap_or_default();
+        let place = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        self.endpoint(&place, transport, &Auth::Anonymous, Direction::Pull)
+    }
+
     /// `place` is `host:port`, with a path behind it for some mirrors.
     fn endpoint(&self, place: &str, transport: Transport, auth: &Auth, direction: Direction) -> Result<Endpoint> {
         let host = place.split('/').next().unwrap_or(place);

@@ -18,6 +18,9 @@ use tar::{Entry, EntryType};
 /// Longest chain of directories in an archive: deeper ones serve no purpose but to exhaust.
 const MOST_COMPONENTS: usize = 512;
 
+/// Longest sparse file: the log of last logins of a user with a large number is one of some hundred GB.
+const MOST_SPARSE_BYTES: u64 = 1 << 40;
+
 /// Unpacks `archive` (plain, gzip or zstd) into the existing empty directory `into`. Returns the uncompressed archive's
 /// digest, `sha256:…`.
 pub fn unpack(archive: File, into: &Path) -> io::Result<String> {
@@ -123,7 +126,12 @@ impl Tree {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let mut file = File::from(openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
-                io::copy(entry, &mut file)?;
+                if kind == EntryType::GNUSparse {
+                    copy_with_holes(entry, &mut file)?;
+                } else {
+                    check_room(&file, entry.size())?;
+                    io::copy(entry, &mut file)?;
+                }
                 set_attributes(entry, parent.as_fd(), name, file.as_fd())?;
                 utimensat(&parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)?;
             }
@@ -200,6 +208,37 @@ impl Tree {
             }
         }
         Ok(())
+    }
+}
+
+/// What can't fit is refused before the disk is full of it.
+fn check_room(file: &File, bytes: u64) -> io::Result<()> {
+    let disk = rustix::fs::fstatvfs(file)?;
+    if bytes > disk.f_bavail.saturating_mul(disk.f_frsize) {
+        return Err(io::Error::new(io::ErrorKind::StorageFull, format!("a file of {bytes} bytes")));
+    }
+    Ok(())
+}
+
+/// Holes of a sparse file stay holes: only what is in it takes room.
+fn copy_with_holes(entry: &mut Entry<impl Read>, file: &mut File) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom, Write};
+    let bytes = entry.header().as_gnu().map_or(Ok(0), |header| header.real_size())?;
+    if bytes > MOST_SPARSE_BYTES {
+        return Err(malformed("a sparse file that is too large"));
+    }
+    file.set_len(bytes)?;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = entry.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        if buffer[..count].iter().all(|byte| *byte == 0) {
+            file.seek(SeekFrom::Current(count as i64))?;
+        } else {
+            file.write_all(&buffer[..count])?;
+        }
     }
 }
 

@@ -45,7 +45,9 @@ async fn load(socket: &Path, file: &Path) -> Result<()> {
 }
 
 async fn pull(socket: &Path, reference: &str) -> Result<()> {
-    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("fromImage", reference).finish();
+    // Without a tag it would be all of the repository's.
+    let reference = tug_engine::images::reference::Reference::parse(reference)?.to_string();
+    let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("fromImage", &reference).finish();
     let mut response = ask(socket, "POST", &format!("/images/create?{query}"), empty()).await?;
     print_lines(&mut response, |line| {
         let status = line["status"].as_str()?;
