@@ -101,7 +101,7 @@ async fn what_is_saved_is_a_docker_archive_and_an_oci_layout() {
     let nameless = store(&work.path().join("nameless")).load(&saved).await.expect("our own");
     assert_eq!((&nameless[0].id, nameless[0].tags.len()), (&one, 0));
     let missing = images.save(&["none:1".to_owned()]).await.err().expect("there is none");
-    assert_eq!(missing.to_string(), "No such image: none:1");
+    assert_eq!(missing.to_string(), "reference does not exist");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,8 @@ use tug_engine::images::reference::Reference;
 use tug_engine::{Engine, LoginError, Platform};
 
 use super::call::{AuthConfig, Call};
+use super::failure;
 use super::filters::Filters;
-use super::said;
 use crate::reply::{self, Body, Failure};
 
 /// Most that credentials may be.
@@ -28,13 +28,13 @@ pub async fn login(engine: &Engine, body: Incoming) -> Result<Response<Body>, Fa
     match engine.images().login(registry, config.into_auth()).await {
         Ok(()) => Ok(reply::json(&json!({ "IdentityToken": "", "Status": "Login Succeeded" }))),
         Err(LoginError::Unauthorized(message)) => Err(Failure::new(401, message)),
-        Err(LoginError::Failed(error)) => Err(Failure { message: said(&error), ..Failure::from(error) }),
+        Err(LoginError::Failed(error)) => Err(failure(error)),
     }
 }
 
 pub async fn remote(engine: &Engine, name: &str, call: &Call) -> Result<Response<Body>, Failure> {
     let reference = Reference::parse(name)?;
-    let found = engine.images().inspect_remote(reference, call.auth()).await?;
+    let found = engine.images().inspect_remote(reference, call.auth()).await.map_err(failure)?;
     let platform = |platform: &Platform| {
         let mut shown = json!({ "architecture": platform.architecture, "os": platform.os });
         if let Some(variant) = &platform.variant {
@@ -52,7 +52,10 @@ pub async fn search(engine: &Engine, call: &Call) -> Result<Response<Body>, Fail
     let filters = Filters::parse(call.one("filters"), &["is-automated", "is-official", "stars"])?;
     let limit = match call.one("limit") {
         "" => RESULTS,
-        text => text.parse().map_err(|error| Failure::new(400, format!("invalid limit specified: {error}")))?,
+        text => {
+            let words = format!("invalid limit specified: strconv.Atoi: parsing {text:?}: invalid syntax");
+            text.parse().map_err(|_| Failure::new(400, words))?
+        }
     };
     let limit = if limit == 0 { RESULTS } else { limit };
     if limit > MOST_RESULTS {
@@ -70,7 +73,7 @@ pub async fn search(engine: &Engine, call: &Call) -> Result<Response<Body>, Fail
         return Ok(reply::json(&json!([])));
     }
     let found = engine.images().search(call.one("term"), limit, call.auth()).await;
-    let found = found.map_err(|error| Failure { message: said(&error), ..Failure::from(error) })?;
+    let found = found.map_err(failure)?;
     let fits = |result: &Value| {
         let is_official = result["is_official"].as_bool().unwrap_or_default();
         (!filters.has("is-official") || is_official == official)

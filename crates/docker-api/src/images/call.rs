@@ -59,6 +59,36 @@ impl Call {
         let text = self.one("platform");
         if text.is_empty() || self.minor < 32 { Ok(None) } else { Ok(Some(Platform::parse(text)?)) }
     }
+
+    /// A platform as JSON, which clients send since some version of the API.
+    ///
+    /// # Errors
+    /// In dockerd's words when it is none, or one of several.
+    pub fn json_platform(&self, name: &str, since: u32) -> Result<Option<Platform>, Failure> {
+        let mut given = self.query.iter().filter(|(given, value)| given == name && !value.is_empty());
+        let Some((_, text)) = given.next().filter(|_| self.minor >= since) else { return Ok(None) };
+        if given.next().is_some() {
+            let words =
+                "multiple platform parameters are not supported in this API version; use API version 1.52 or later";
+            return Err(Failure::new(400, words));
+        }
+        let invalid = |error| Failure::new(400, format!("failed to parse platform: {error}"));
+        let WrittenPlatform { os, architecture, variant } = serde_json::from_str(text).map_err(invalid)?;
+        if os.is_empty() || architecture.is_empty() {
+            return Err(Failure::new(400, "both OS and Architecture must be provided"));
+        }
+        let parts = [os, architecture, variant];
+        Ok(Some(Platform::parse(parts.join("/").trim_end_matches('/'))?))
+    }
+}
+
+/// Of OCI's specification; what else there is in it says more than an image does.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WrittenPlatform {
+    os: String,
+    architecture: String,
+    variant: String,
 }
 
 /// Docker's `AuthConfig`.

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use tug_engine::{Engine, Image};
 
 use super::call::Call;
-use super::familiar_all;
 use super::list::{seconds, text};
+use super::{familiar_all, find};
 use crate::reply::{self, Body, Failure};
 
 /// Fields of an image's `Config` that are told (OCI's and Docker's own); of others images have nothing to say.
@@ -33,7 +33,7 @@ pub fn inspect(engine: &Engine, name: &str, call: &Call) -> Result<Response<Body
         let words = "conflicting options: manifests and platform options cannot both be set";
         return Err(Failure::new(400, words));
     }
-    let image = engine.images().find(name)?;
+    let image = find(engine, name, call.json_platform("platform", 49)?.as_ref())?;
     let document = engine.images().document(&image.id)?;
     let tagged = image.tagged.and_then(|time| jiff::Timestamp::try_from(time).ok());
     let history = document["history"].as_array();
@@ -109,8 +109,8 @@ fn graph_driver(engine: &Engine, image: &Image) -> Result<Value, Failure> {
     Ok(json!({ "Name": "overlay2", "Data": data }))
 }
 
-pub fn history(engine: &Engine, name: &str) -> Result<Response<Body>, Failure> {
-    let image = engine.images().find(name)?;
+pub fn history(engine: &Engine, name: &str, call: &Call) -> Result<Response<Body>, Failure> {
+    let image = find(engine, name, call.json_platform("platform", 48)?.as_ref())?;
     let document = engine.images().document(&image.id)?;
     let mut layers = image.layers.iter();
     let mut entries = Vec::new();

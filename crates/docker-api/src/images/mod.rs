@@ -19,8 +19,8 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
-use tug_engine::Engine;
 use tug_engine::images::reference::Reference;
+use tug_engine::{Engine, Image, Platform};
 
 use crate::reply::{self, Body, Failure};
 use call::Call;
@@ -36,9 +36,9 @@ pub async fn route(engine: &Arc<Engine>, path: &str, request: Request<Incoming>)
         (&Method::GET, ["distribution", name @ .., "json"]) => account::remote(engine, &name.join("/"), &call).await,
         (&Method::GET, ["images", "json"]) => list::list(engine, &call),
         (&Method::GET, ["images", "search"]) => account::search(engine, &call).await,
-        (&Method::GET, ["images", "get"]) => transfer::save(engine, call.all("names")).await,
-        (&Method::GET, ["images", name @ .., "get"]) => transfer::save(engine, vec![name.join("/")]).await,
-        (&Method::GET, ["images", name @ .., "history"]) => inspect::history(engine, &name.join("/")),
+        (&Method::GET, ["images", "get"]) => transfer::save(engine, call.all("names"), &call).await,
+        (&Method::GET, ["images", name @ .., "get"]) => transfer::save(engine, vec![name.join("/")], &call).await,
+        (&Method::GET, ["images", name @ .., "history"]) => inspect::history(engine, &name.join("/"), &call),
         (&Method::GET, ["images", name @ .., "json"]) => inspect::inspect(engine, &name.join("/"), &call),
         (&Method::POST, ["images", "load"]) => transfer::load(engine, &call, body).await,
         (&Method::POST, ["images", "create"]) => transfer::create(engine, &call, body).await,
@@ -79,11 +79,27 @@ fn familiar(name: &str) -> String {
 }
 
 /// An error in its own words, without the step that it happened in.
-fn said(error: &tug_engine::Error) -> String {
+fn failure(error: tug_engine::Error) -> Failure {
     match error {
-        tug_engine::Error::Failed { message, .. } => message.clone(),
-        other => other.to_string(),
+        tug_engine::Error::Failed { message, .. } => Failure::new(500, message),
+        other => other.into(),
     }
+}
+
+/// An image, which has to be for `platform` if there is one.
+fn find(engine: &Engine, name: &str, platform: Option<&Platform>) -> Result<Image, Failure> {
+    let image = engine.images().find(name)?;
+    let own = Platform::of_image(&image.config);
+    match platform.filter(|platform| !platform.runs(&own)) {
+        Some(platform) => Err(Failure::new(404, another_platform(name, &own, platform))),
+        None => Ok(image),
+    }
+}
+
+fn another_platform(name: &str, own: &Platform, platform: &Platform) -> String {
+    format!(
+        "image with reference {name} was found but its platform ({own}) does not match the specified platform ({platform})"
+    )
 }
 
 /// `repo` and `tag` of a query; nothing without `repo`.

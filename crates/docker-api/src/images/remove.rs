@@ -8,7 +8,7 @@ use tug_engine::{Engine, Removal, Removed};
 use super::call::Call;
 use super::filters::Filters;
 use super::list::{created, has_children, labels, until};
-use super::{familiar, repo_and_tag};
+use super::{familiar, find, repo_and_tag};
 use crate::reply::{self, Body, Failure};
 
 pub async fn tag(engine: &Engine, name: &str, call: &Call) -> Result<Response<Body>, Failure> {
@@ -27,6 +27,9 @@ pub async fn tag(engine: &Engine, name: &str, call: &Call) -> Result<Response<Bo
 pub async fn remove(engine: &Engine, name: &str, call: &Call) -> Result<Response<Body>, Failure> {
     if name.trim().is_empty() {
         return Err(Failure::new(400, "image name cannot be blank"));
+    }
+    if let Some(platform) = call.json_platform("platforms", 50)? {
+        find(engine, name, Some(&platform))?;
     }
     let removal = Removal { force: call.flag("force"), keep_parents: call.flag("noprune"), ..Removal::default() };
     let removed = engine.remove_image(name, removal).await?;

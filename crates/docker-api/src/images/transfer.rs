@@ -15,7 +15,7 @@ use tug_engine::{Commit, Engine, Loaded, PullOptions, PullProgress, PushProgress
 use super::call::Call;
 use super::changes;
 use super::lines::{self, Lines, told, told_always};
-use super::{familiar, repo_and_tag, said};
+use super::{another_platform, failure, familiar, find, repo_and_tag};
 use crate::reply::{Body, Failure};
 
 pub async fn create(engine: &Arc<Engine>, call: &Call, body: Incoming) -> Result<Response<Body>, Failure> {
@@ -49,7 +49,7 @@ async fn pull(engine: Arc<Engine>, call: &Call) -> Result<Response<Body>, Failur
             pull_line(&bars, &step);
         };
         let pulled = engine.images().pull_as(reference.clone(), options, report).await;
-        let images = pulled.map_err(|error| Failure { message: said(&error), ..Failure::from(error) })?;
+        let images = pulled.map_err(failure)?;
         let familiar = reference.familiar();
         telling.status(
             "",
@@ -62,10 +62,7 @@ async fn pull(engine: Arc<Engine>, call: &Call) -> Result<Response<Body>, Failur
             for image in images {
                 let own = tug_engine::Platform::of_image(&image.config);
                 if !platform.runs(&own) {
-                    telling.status("", format!(
-                        "WARNING: image with reference {familiar} was found but its platform ({own}) does not match the \
-                         specified platform ({platform})"
-                    ));
+                    telling.status("", format!("WARNING: {}", another_platform(&familiar, &own, &platform)));
                 }
             }
         }
@@ -114,43 +111,48 @@ async fn import(engine: &Arc<Engine>, call: &Call, body: Incoming) -> Result<Res
             None => fetched(&engine, &source, &telling).await?,
         };
         let commit = Commit { config, comment, platform, ..Commit::default() };
-        let id = engine.images().import(archive, commit, tag.as_ref()).await?;
+        let id = engine.images().import(archive, commit, tag.as_ref()).await.map_err(failure)?;
         telling.status("", id);
         Ok(())
     };
     told(lines, work).await
 }
 
+/// A full disk in words that say what it is; what was laid down is gone with the file.
+fn not_received(error: std::io::Error) -> Failure {
+    let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded].contains(&error.kind());
+    let words = if full { "no space left on device".to_owned() } else { error.to_string() };
+    Failure::new(500, format!("receiving the archive: {words}"))
+}
+
 /// The body, laid down whole.
 async fn received(engine: &Engine, mut body: Incoming) -> Result<NamedTempFile, Failure> {
-    let failed = |error: std::io::Error| Failure::new(500, format!("receiving the archive: {error}"));
-    let archive = engine.images().scratch_file().map_err(failed)?;
-    let mut file = tokio::fs::File::create(archive.path()).await.map_err(failed)?;
+    let archive = engine.images().scratch_file().map_err(not_received)?;
+    let mut file = tokio::fs::File::create(archive.path()).await.map_err(not_received)?;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::new(400, format!("receiving the archive: {error}")))?;
         if let Ok(data) = frame.into_data() {
-            file.write_all(&data).await.map_err(failed)?;
+            file.write_all(&data).await.map_err(not_received)?;
         }
     }
-    file.flush().await.map_err(failed)?;
+    file.flush().await.map_err(not_received)?;
     Ok(archive)
 }
 
 async fn fetched(engine: &Engine, source: &str, lines: &Lines) -> Result<NamedTempFile, Failure> {
-    let failed = |error: std::io::Error| Failure::new(500, format!("receiving the archive: {error}"));
     let url = if source.contains("://") { source.to_owned() } else { format!("http://{source}") };
-    let archive = engine.images().scratch_file().map_err(failed)?;
-    let mut file = tokio::fs::File::create(archive.path()).await.map_err(failed)?;
-    let mut download = engine.images().download(&url).await?;
+    let archive = engine.images().scratch_file().map_err(not_received)?;
+    let mut file = tokio::fs::File::create(archive.path()).await.map_err(not_received)?;
+    let mut download = engine.images().download(&url).await.map_err(failure)?;
     lines.status("", format!("Downloading from {url}"));
     let mut current = 0;
     while let Some(piece) = download.pieces.next().await {
-        let piece = piece.map_err(failed)?;
+        let piece = piece.map_err(not_received)?;
         current += piece.len() as u64;
-        file.write_all(&piece).await.map_err(failed)?;
+        file.write_all(&piece).await.map_err(not_received)?;
         lines.bar("", "Importing", current, download.total);
     }
-    file.flush().await.map_err(failed)?;
+    file.flush().await.map_err(not_received)?;
     Ok(archive)
 }
 
@@ -159,12 +161,15 @@ pub async fn push(engine: &Arc<Engine>, name: &str, call: &Call) -> Result<Respo
         Some(reference) if !call.one("tag").is_empty() => reference,
         _ => Reference::parse_as_written(name)?,
     };
+    if let Some(platform) = call.json_platform("platform", 46)? {
+        find(engine, &reference.to_string(), Some(&platform))?;
+    }
     let (engine, auth, lines) = (engine.clone(), call.auth(), Lines::default());
     let telling = lines.clone();
     let work = async move {
         let report = move |step: PushProgress| push_line(&telling, &step);
         let pushed = engine.images().push(reference, auth, report).await;
-        pushed.map_err(|error| Failure { message: said(&error), ..Failure::from(error) })
+        pushed.map_err(failure)
     };
     told(lines, work).await
 }
@@ -187,8 +192,18 @@ fn push_line(lines: &Lines, step: &PushProgress) {
     }
 }
 
-pub async fn save(engine: &Engine, names: Vec<String>) -> Result<Response<Body>, Failure> {
-    Ok(lines::bytes("application/x-tar", engine.images().save(&names).await?))
+pub async fn save(engine: &Engine, names: Vec<String>, call: &Call) -> Result<Response<Body>, Failure> {
+    if let Some(platform) = call.json_platform("platform", 48)? {
+        for name in &names {
+            find(engine, name, Some(&platform)).map_err(|failure| match failure.status {
+                404 if engine.images().find(name).is_ok() => {
+                    Failure::new(500, format!("no suitable export target found for platform {platform}"))
+                }
+                _ => failure,
+            })?;
+        }
+    }
+    Ok(lines::bytes("application/x-tar", engine.images().save(&names).await.map_err(failure)?))
 }
 
 /// `docker load`: the archive is the body. It is laid down whole before it is read, since it is read out of order.
@@ -204,7 +219,7 @@ pub async fn load(engine: &Arc<Engine>, call: &Call, body: Incoming) -> Result<R
             }
         };
         let loaded = engine.images().load_as(archive.path(), report).await;
-        let loaded = loaded.map_err(|error| Failure { message: said(&error), ..Failure::from(error) })?;
+        let loaded = loaded.map_err(failure)?;
         loaded_lines(&loaded).into_iter().for_each(|line| telling.add(json!({ "stream": line })));
         Ok(())
     };

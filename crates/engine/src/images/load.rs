@@ -16,7 +16,7 @@ use crate::engine::{Error, Result};
 use crate::images::catalog::{Layer, Record};
 use crate::images::reference::Reference;
 use crate::images::store::{Claim, Shared};
-use crate::images::unpack::{decompress, hex};
+use crate::images::unpack::{bad_header, decompress, hex};
 use crate::images::{blocking, disk_failed, failed};
 
 /// Files of an archive laid down for random access, and removed with this value.
@@ -84,7 +84,7 @@ impl Archive {
         let mut links = HashMap::new();
         let mut members = tar::Archive::new(decompress(File::open(path)?)?);
         for member in members.entries()? {
-            let mut member = member?;
+            let mut member = member.map_err(bad_header)?;
             let name = inside(&member.path()?)?;
             match member.header().entry_type() {
                 EntryType::Regular => {

@@ -78,6 +78,10 @@ fn choose(shared: &Shared, names: &[String]) -> Result<Vec<Chosen>> {
         };
         if records.is_empty() {
             let record = shared.find(text).map_err(|error| match (error, &written) {
+                // Docker has words of its own for a name in full.
+                (Error::NotFound(_), Some(_)) if repository.is_none() => {
+                    Error::NotFound("reference does not exist".into())
+                }
                 (Error::NotFound(_), Some(written)) => no_such_image(&written.familiar()),
                 (error, _) => error,
             })?;

@@ -28,7 +28,7 @@ pub fn unpack(archive: File, into: &Path) -> io::Result<String> {
     let root = open_directory(CWD, into)?;
     let mut tree = Tree { root, directory_times: Vec::new() };
     for entry in archive.entries()? {
-        let mut entry = entry?;
+        let mut entry = entry.map_err(bad_header)?;
         let path = entry.path()?.into_owned();
         tree.add(&mut entry, &path)
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
@@ -38,6 +38,15 @@ pub fn unpack(archive: File, into: &Path) -> io::Result<String> {
     // The digest covers the padding behind the last entry too.
     io::copy(&mut rest, &mut io::sink())?;
     Ok(format!("sha256:{}", hex(&rest.hash.finalize())))
+}
+
+/// In Go's words, which don't repeat what the archive has there.
+pub fn bad_header(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    if error.raw_os_error().is_none() && (text.contains("numeric field") || text.contains("checksum mismatch")) {
+        return io::Error::new(io::ErrorKind::InvalidData, "archive/tar: invalid tar header");
+    }
+    error
 }
 
 pub fn hex(bytes: &[u8]) -> String {
