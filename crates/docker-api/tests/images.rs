@@ -3,9 +3,13 @@
 #[path = "../../engine/tests/common/mod.rs"]
 mod common;
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use common::archive::{Image, Member, layer};
 use common::registry::Registry;
 use serde_json::{Value, json};
@@ -337,4 +341,93 @@ async fn events_are_told_in_their_order() {
         "delete ID ID",
     ];
     assert_eq!(all, expected);
+}
+
+/// Of `tug:s3cret`, in htpasswd's form.
+const HTPASSWD: &str = "tug:$2b$04$FmygIk0QaTLRrLZJ66Ys/uudE7ps6C7F6KbtShgiD5bnrVvgrlLWq\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_is_asked_whether_a_password_is_right() {
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let passwords = work.path().join("htpasswd");
+    std::fs::write(&passwords, HTPASSWD).expect("writing");
+    let auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.display());
+    let daemon = Daemon::start(Registry::with(&auth)).await;
+    let host = daemon.registry.host.clone();
+    let archive = common::registry::small_archive(work.path());
+    daemon.must(&format!("load -q -i {}", archive.display()));
+    daemon.must(&format!("tag test:1 {host}/a:1"));
+
+    let wrong = daemon.docker(&format!("login -u tug -p wrong {host}"));
+    let refused = format!("login attempt to http://{host}/v2/ failed with status: 401 Unauthorized");
+    assert!(wrong.ends_with(&refused), "{wrong}");
+    assert!(daemon.docker(&format!("push {host}/a:1")).ends_with("unauthorized: authentication required"));
+    assert!(daemon.must(&format!("login -u tug -p s3cret {host}")).contains("Login Succeeded"));
+    daemon.must(&format!("push -q {host}/a:1"));
+
+    let asked = format!("/distribution/{host}/a:1/json");
+    assert_eq!(daemon.ask("GET", &asked).0, 404);
+    let credentials = STANDARD.encode(json!({ "username": "tug", "password": "s3cret" }).to_string());
+    let (status, found) = daemon.curl(&format!("-HX-Registry-Auth:{credentials} http://docker{asked}"));
+    let kind = "application/vnd.docker.distribution.manifest.v2+json";
+    assert_eq!((status, &found["Descriptor"]["mediaType"]), (200, &json!(kind)));
+    let host_architecture = tug_engine::Platform::host().architecture;
+    assert_eq!(found["Platforms"], json!([{ "os": "linux", "architecture": host_architecture }]));
+    daemon.must(&format!("logout {host}"));
+    let refused = daemon.docker(&format!("pull {host}/a:1"));
+    assert!(refused.contains(&format!("pull access denied for {host}/a, repository does not exist")), "{refused}");
+}
+
+/// A server of documents by their paths; its address.
+fn http_server(documents: Vec<(&'static str, Vec<u8>)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            answer(client, &documents);
+        }
+    });
+    address
+}
+
+fn answer(mut client: TcpStream, documents: &[(&str, Vec<u8>)]) {
+    let lines = BufReader::new(client.try_clone().expect("cloned")).lines();
+    let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+    // Somebody who only looked which way this speaks.
+    let Some(target) = head.first().and_then(|line| line.split(' ').nth(1)) else { return };
+    let found = documents.iter().find(|(path, _)| target == *path);
+    let (status, body) = found.map_or(("404 Not Found", &[][..]), |(_, body)| ("200 OK", body));
+    let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+    // Whoever asks may be gone.
+    let _sent = client.write_all(&[head.as_bytes(), body].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_servers_are_searched_and_imported_from() {
+    let result = |name: &str, stars: u32, official: bool| json!({ "name": name, "description": "d", "star_count": stars, "is_official": official, "is_automated": false });
+    let results = json!({ "results": [result("a/x", 1, false), result("x", 9, true), result("b/x", 5, false)] });
+    let files = layer(&[Member::file("a", b"content")]);
+    let documents =
+        vec![("/v1/search?q=x&n=25", results.to_string().into_bytes()), ("/files.tar", files), ("/v2/", Vec::new())];
+    let host = http_server(documents);
+    let daemon = Daemon::start(Registry::start()).await;
+    let names = |filters: &str| {
+        let (status, found) = daemon.ask("GET", &format!("/images/search?term={host}/x{filters}"));
+        let names = found.as_array().into_iter().flatten().map(|result| result["name"].clone());
+        (status, names.collect::<Vec<_>>())
+    };
+    let cases = [
+        ("", vec!["a/x", "x", "b/x"]),
+        ("&filters=%7B%22stars%22:%5B%225%22%5D%7D", vec!["x", "b/x"]),
+        ("&filters=%7B%22is-official%22:%5B%22true%22%5D%7D", vec!["x"]),
+        ("&filters=%7B%22is-automated%22:%5B%22true%22%5D%7D", vec![]),
+    ];
+    for (filters, expected) in cases {
+        assert_eq!(names(filters), (200, expected.into_iter().map(Value::from).collect()), "{filters}");
+    }
+    let said = daemon.docker(&format!("import http://{host}/files.tar got:1"));
+    assert!(said.starts_with(&format!("Downloading from http://{host}/files.tar")) && said.ends_with("ID"), "{said}");
+    assert_eq!(daemon.must("images -q got:1").len(), 12);
+    let said = daemon.docker(&format!("import http://{host}/none got:2"));
+    assert!(said.ends_with(&format!("failed to GET http://{host}/none with status 404 Not Found")), "{said}");
 }
