@@ -2,14 +2,16 @@
 a firewall there and see all that a cluster leaves behind, while the real host's network stays untouched."""
 
 import contextlib
+import os
 import pathlib
+import select
 import subprocess
 
 import kubectl
 from wait import free_port, until
 
 # Folders that programs write to get a copy of their own; what else there is is the real host's.
-OWN = ["/var/lib", "/run", "/etc"]
+OWN = ["/var/lib", "/run", "/etc", "/var/log"]
 
 
 class Host:
@@ -75,9 +77,13 @@ class Host:
         return state | {what: sorted(state[what].splitlines()) for what in ["mounts", "processes", "files"]}
 
     def close(self):
+        # Its first process has ended when all of its others have, and no control group is in use any more.
+        init = os.pidfd_open(int(self.init))
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
+        select.select([init], [], [])
+        os.close(init)
         # Of clusters that a failed test left: cgroups are the kernel's, and the real host's too.
         for machine in (self.folder / "tug").glob("machines/*"):
             left = pathlib.Path("/sys/fs/cgroup").glob(f"**/tug-{machine.name}/**/")

@@ -21,7 +21,7 @@ pub enum Command {
     Start(StartArgs),
     /// Stop a cluster; everything in it is kept
     Stop(Named),
-    /// Delete a cluster and all that it left on this computer
+    /// Delete a cluster and all that it left on this computer, but for net.ipv4.ip_forward, which stays on
     Delete(Named),
     /// Show whether a cluster and its parts are well
     Status(NamedOutput),
